@@ -1,0 +1,202 @@
+// .symtab (gABI, "Symbol Table"). It comes before DWARF for names: aliases and assembly are only here.
+
+import { Cursor } from '../base/bytes.ts';
+import { FormatError } from '../base/errors.ts';
+import { type ElfFile, ET_REL, SHT_SYMTAB, type SectionHeader } from './elf.ts';
+
+export interface Symbol {
+  readonly name: string;
+  readonly kind: 'function' | 'object' | 'other';
+  /** Link-time address. */
+  readonly address: bigint;
+  /** Bytes; 0 where the symbol table does not say (labels in assembly). */
+  readonly size: bigint;
+  readonly global: boolean;
+}
+
+// Elf64_Sym: st_name u32, st_info u8 (bind << 4 | type), st_other u8, st_shndx u16, st_value u64, st_size u64.
+const entryBytes = 24;
+// st_info type: 0 NOTYPE  1 OBJECT  2 FUNC  3 SECTION  4 FILE  5 COMMON  6 TLS  10 GNU_IFUNC
+const STT_OBJECT = 1;
+const STT_FUNC = 2;
+const STT_SECTION = 3;
+const STT_FILE = 4;
+const STT_TLS = 6;
+const STT_GNU_IFUNC = 10;
+const SHN_UNDEF = 0;
+const SHN_LORESERVE = 0xff00; // and above: SHN_ABS, SHN_COMMON, …
+/** How many symbols that begin between a function and an address inside it are looked past. */
+const nestingLimit = 1024;
+
+export class SymbolTable {
+  readonly #entries: Cursor;
+  readonly #view: DataView;
+  readonly #strings: Cursor;
+  readonly #count: number;
+  readonly #sections: readonly SectionHeader[];
+  #sorted: { readonly high: Uint32Array; readonly low: Uint32Array; readonly index: Uint32Array } | undefined;
+
+  /** The static symbol table, or undefined when the image is stripped. */
+  static of(elf: ElfFile): SymbolTable | undefined {
+    const header = elf.sections.find((section) => section.type === SHT_SYMTAB);
+    if (header === undefined) return undefined;
+    const strings = elf.sections[header.link];
+    if (strings === undefined) throw new FormatError(header.name, 0, `its string table ${header.link} does not exist`);
+    const entries = elf.contentsOf(header);
+    const names = elf.contentsOf(strings);
+    // Section-relative values (ET_REL) are not addresses.
+    const sections = elf.type === ET_REL ? [] : elf.sections;
+    return new SymbolTable(
+      new Cursor(entries.read(0, entries.size), header.name),
+      new Cursor(names.read(0, names.size), strings.name),
+      sections,
+    );
+  }
+
+  private constructor(entries: Cursor, strings: Cursor, sections: readonly SectionHeader[]) {
+    this.#entries = entries;
+    this.#view = new DataView(entries.bytes.buffer, entries.bytes.byteOffset, entries.bytes.byteLength);
+    this.#strings = strings;
+    this.#count = Math.floor(entries.bytes.length / entryBytes);
+    this.#sections = sections;
+  }
+
+  /** Every defined symbol of that name, in the order of the table. */
+  named(name: string): Symbol[] {
+    // Linkers merge suffixes (`start_kernel` is the tail of `x86_64_start_kernel`): all places where the string ends
+    // are candidates, and entries are compared by string offset alone.
+    const offsets = stringOffsets(this.#strings.bytes, name);
+    if (offsets.size === 0) return [];
+    const found: Symbol[] = [];
+    for (let index = 1; index < this.#count; index++) {
+      if (!offsets.has(this.#view.getUint32(index * entryBytes, true))) continue;
+      if (this.#isNamed(index)) found.push(this.#symbol(index));
+    }
+    return found;
+  }
+
+  /** The symbol that contains an address: the innermost function or object of known size; failing that the symbol
+   *  before it that has no size. Of several at one place: functions and objects before labels, then global before
+   *  local, then the order of the table. Mapping symbols are no symbols here. */
+  at(address: bigint): { readonly symbol: Symbol; readonly offset: bigint } | undefined {
+    const sorted = this.#sort();
+    const high = Number(address >> 32n);
+    const low = Number(address & 0xffff_ffffn);
+    let begin = 0;
+    let end = sorted.index.length;
+    while (begin < end) {
+      const middle = (begin + end) >>> 1;
+      const h = sorted.high[middle] ?? 0;
+      if (h < high || (h === high && (sorted.low[middle] ?? 0) <= low)) begin = middle + 1;
+      else end = middle;
+    }
+    let best: Symbol | undefined;
+    let label: Symbol | undefined;
+    let nearest: bigint | undefined;
+    for (let i = begin - 1; i >= Math.max(0, begin - nestingLimit); i--) {
+      const index = sorted.index[i] ?? 0;
+      const start = this.#address(index);
+      nearest ??= start;
+      if (best !== undefined && start !== best.address) break;
+      const symbol = this.#symbol(index);
+      if (symbol.size === 0n) {
+        if (start === nearest && this.#sectionHolds(index, address)) label = preferred(label, symbol);
+      } else if (address - start < symbol.size) {
+        if (symbol.kind === 'other' && start === nearest) label = preferred(label, symbol);
+        if (symbol.kind !== 'other') best = preferred(best, symbol);
+      }
+    }
+    const symbol = best ?? label;
+    return symbol === undefined ? undefined : { symbol, offset: address - symbol.address };
+  }
+
+  #symbol(index: number): Symbol {
+    const at = index * entryBytes;
+    const info = this.#view.getUint8(at + 4);
+    const type = info & 0xf;
+    this.#strings.position = this.#view.getUint32(at, true);
+    return {
+      name: this.#strings.string(),
+      kind:
+        type === STT_FUNC || type === STT_GNU_IFUNC
+          ? 'function'
+          : type === STT_OBJECT || type === STT_TLS
+            ? 'object'
+            : 'other',
+      address: this.#address(index),
+      size: this.#view.getBigUint64(at + 16, true),
+      global: info >> 4 !== 0,
+    };
+  }
+
+  #address(index: number): bigint {
+    return this.#view.getBigUint64(index * entryBytes + 8, true);
+  }
+
+  #isNamed(index: number): boolean {
+    const at = index * entryBytes;
+    const type = this.#view.getUint8(at + 4) & 0xf;
+    return type !== STT_SECTION && type !== STT_FILE && this.#view.getUint16(at + 6, true) !== SHN_UNDEF;
+  }
+
+  /** Belongs to a section that is loaded, and is not a mapping symbol ($x, $d, $x.1: AAELF64, "Mapping symbols"). */
+  #hasPlace(index: number): boolean {
+    if (!this.#isNamed(index)) return false;
+    const at = index * entryBytes;
+    const section = this.#view.getUint16(at + 6, true);
+    if (section >= SHN_LORESERVE || (this.#view.getUint8(at + 4) & 0xf) === STT_TLS) return false;
+    const name = this.#view.getUint32(at, true);
+    const text = this.#strings.bytes;
+    if (name >= text.length) this.#entries.fail(`the name at ${name} is outside of the string table`, at);
+    if (text[name] === 0) return false;
+    if (text[name] !== 0x24) return true;
+    const after = text[name + 2];
+    return !((text[name + 1] === 0x78 || text[name + 1] === 0x64) && (after === 0 || after === 0x2e));
+  }
+
+  #sectionHolds(index: number, address: bigint): boolean {
+    const section = this.#sections[this.#view.getUint16(index * entryBytes + 6, true)];
+    return (
+      section !== undefined && address >= section.address && address - section.address < BigInt(section.size)
+    );
+  }
+
+  #sort() {
+    if (this.#sorted !== undefined) return this.#sorted;
+    const index: number[] = [];
+    if (this.#sections.length > 0) {
+      for (let i = 1; i < this.#count; i++) if (this.#hasPlace(i)) index.push(i);
+    }
+    const view = this.#view;
+    const order = Uint32Array.from(index).sort((a, b) => {
+      const x = a * entryBytes + 8;
+      const y = b * entryBytes + 8;
+      return (
+        view.getUint32(x + 4, true) - view.getUint32(y + 4, true) || view.getUint32(x, true) - view.getUint32(y, true)
+      );
+    });
+    this.#sorted = {
+      index: order,
+      high: order.map((i) => view.getUint32(i * entryBytes + 12, true)),
+      low: order.map((i) => view.getUint32(i * entryBytes + 8, true)),
+    };
+    return this.#sorted;
+  }
+}
+
+/** `candidate` comes earlier in the table when the sort is stable and the walk goes backwards, hence the ties. */
+const preferred = (current: Symbol | undefined, candidate: Symbol): Symbol => {
+  if (current === undefined) return candidate;
+  const rank = (symbol: Symbol): number => (symbol.kind === 'other' ? 0 : 2) + (symbol.global ? 1 : 0);
+  return rank(candidate) >= rank(current) ? candidate : current;
+};
+
+/** Every offset in a string table at which the string `text` begins, whatever stands before it. */
+export const stringOffsets = (table: Uint8Array, text: string): Set<number> => {
+  const bytes = Buffer.from(table.buffer, table.byteOffset, table.byteLength);
+  const wanted = Buffer.from(`${text}\0`);
+  const offsets = new Set<number>();
+  if (text === '') return offsets;
+  for (let at = bytes.indexOf(wanted); at >= 0; at = bytes.indexOf(wanted, at + 1)) offsets.add(at);
+  return offsets;
+};
