@@ -179,7 +179,7 @@ function compare(a: CatalogueEntry, b: CatalogueEntry): number {
 export function registerCatalogue(ids: readonly bigint[]): readonly CatalogueEntry[] {
   const entries: CatalogueEntry[] = [{ ...stackPointer, source: { kind: 'stackPointer' } }];
   const names = new Set(['sp']);
-  for (const id of ids) {
+  for (const id of new Set(ids)) {
     const { id: _, ...description } = describeKvmRegister(id);
     const isSystem = Number((id >> 16n) & 0xfffn) === Kind.system;
     const candidates = [
@@ -187,8 +187,7 @@ export function registerCatalogue(ids: readonly bigint[]): readonly CatalogueEnt
       ...(isSystem ? [genericName(unpackEncoding(Number(id & 0xffffn)))] : []),
       `kvm_0x${id.toString(16)}`,
     ];
-    const name = candidates.find((candidate) => !names.has(candidate));
-    if (name === undefined) continue; // the same id twice
+    const name = candidates.find((candidate) => !names.has(candidate)) ?? description.name;
     names.add(name);
     entries.push({ ...description, name, source: { kind: 'register', id } });
   }
