@@ -65,9 +65,20 @@ const coreById = new Map(
 /** Ids of the core registers by name: x0-x30, sp_el0, pc, pstate, sp_el1, elr_el1, spsr_*, v0-v31, fpsr, fpcr. */
 export const coreRegisterIds: ReadonlyMap<string, bigint> = new Map([...coreById].map(([id, { name }]) => [name, id]));
 
+// KVM's ids of the virtual timer's counter and compare value are swapped against the architecture's encodings, and are
+// ABI (asm/kvm.h, KVM_REG_ARM_TIMER_CVAL and KVM_REG_ARM_TIMER_CNT).
+const CNTVCT_EL0 = packEncoding([3, 3, 14, 0, 2]);
+const CNTV_CVAL_EL0 = packEncoding([3, 3, 14, 3, 2]);
+/** From the architecture's encoding to KVM's, and back. */
+const swapTimerEncoding = (packed: number): number =>
+  packed === CNTVCT_EL0 ? CNTV_CVAL_EL0 : packed === CNTV_CVAL_EL0 ? CNTVCT_EL0 : packed;
+
 /** Ids of the system registers that have a name here, by name; whether a vCPU has one is for KVM_GET_REG_LIST to say. */
 export const systemRegisterIds: ReadonlyMap<string, bigint> = new Map(
-  systemRegisters.map(({ name, encoding }) => [name, registerId(Kind.system, 64, packEncoding(encoding))]),
+  systemRegisters.map(({ name, encoding }) => [
+    name,
+    registerId(Kind.system, 64, swapTimerEncoding(packEncoding(encoding))),
+  ]),
 );
 
 /** The computed register `sp`: the stack pointer in use, see `activeStackPointer`. */
@@ -117,7 +128,7 @@ export function describeKvmRegister(id: bigint): KvmRegisterDescription {
       case Kind.core:
         return coreById.get(id) ?? unknown();
       case Kind.system: {
-        const { name, topic } = systemRegisterAt(unpackEncoding(low));
+        const { name, topic } = systemRegisterAt(unpackEncoding(swapTimerEncoding(low)));
         return describe(name, 'system', bits, topic);
       }
       case Kind.demux:

@@ -76,11 +76,8 @@ const topics: Readonly<Record<string, readonly Row[]>> = {
     ['cntp_ctl_el0', 3, 3, 14, 2, 1],
     ['cntp_cval_el0', 3, 3, 14, 2, 2],
     ['cntv_ctl_el0', 3, 3, 14, 3, 1],
-    // KVM's ids of these two are swapped against the architecture's encodings, and are ABI: Linux
-    // arch/arm64/include/uapi/asm/kvm.h, KVM_REG_ARM_TIMER_CVAL and KVM_REG_ARM_TIMER_CNT. Here each stands at the
-    // encoding under which KVM offers it.
-    ['cntv_cval_el0', 3, 3, 14, 0, 2],
-    ['cntvct_el0', 3, 3, 14, 3, 2],
+    ['cntvct_el0', 3, 3, 14, 0, 2],
+    ['cntv_cval_el0', 3, 3, 14, 3, 2],
     ['cntvoff_el2', 3, 4, 14, 0, 3],
     ['cnthctl_el2', 3, 4, 14, 1, 0],
     ['cnthp_ctl_el2', 3, 4, 14, 2, 1],
