@@ -1,0 +1,218 @@
+/** Assembly of what the lab boots, from Debian and npm packages, into the cache. */
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { appletNames } from './busybox.ts';
+import { cacheEntry, cacheRoot, dropOtherEntries, type Progress, reportProgress } from './cache.ts';
+import { command } from './command.ts';
+import { Archive, DownloadError, unpack, unpackSome } from './debian.ts';
+import { guestInitrd } from './guest.ts';
+import { lockedPackage, NODE, unpackNpm } from './npm.ts';
+import { debugPackage, imagePackage, packagesKey, type Release, resolveRelease, sourcePackage } from './release.ts';
+import { tool } from './tools.ts';
+
+/** Raised when the recipe below changes what it makes, so that caches of an older recipe are not used. */
+const RECIPE = 1;
+const REPOSITORY = join(import.meta.dirname, '..', '..');
+
+/** Where the assembled pieces are on this machine. */
+export interface HostImage {
+  release: Release;
+  /** arm64 kernel Image: the lab's host and its nested guests run the same one. */
+  kernel: string;
+  /** Initramfs of a nested guest. */
+  guestInitrd: string;
+  /** Read-only ext4 file system of all packages. */
+  disk: string;
+  /** Static arm64 busybox. */
+  busybox: string;
+  /** Folder of the kernel's modules; see `kernelModules`. */
+  modules: string;
+}
+
+/** The host's image; assembled by the first call on a machine, which takes a minute and the network. */
+export function hostImage(progress: Progress = reportProgress): Promise<HostImage> {
+  return assemble(assembleHost, progress);
+}
+
+/** vmlinux with DWARF of the lab's kernel; the first call fetches 260 MB. */
+export function vmlinux(progress: Progress = reportProgress): Promise<DebugImage> {
+  return assemble(assembleDebug, progress);
+}
+
+/** Root of the kernel's sources (`init/main.c` is below it); the first call fetches 140 MB. */
+export function kernelSource(progress: Progress = reportProgress): Promise<string> {
+  return assemble(assembleSource, progress);
+}
+
+/** Archives drop old versions: then all pieces move on to the newest one. */
+async function assemble<T>(
+  piece: (release: Release, progress: Progress) => Promise<T>,
+  progress: Progress,
+): Promise<T> {
+  const release = await resolveRelease(progress);
+  try {
+    return await piece(release, progress);
+  } catch (error) {
+    if (!(error instanceof DownloadError)) throw error;
+    const newest = await resolveRelease(progress, true).catch(() => release);
+    if (JSON.stringify(newest) === JSON.stringify(release)) throw error;
+    return await piece(newest, progress);
+  }
+}
+
+async function assembleHost(release: Release, progress: Progress): Promise<HostImage> {
+  const koffi = lockedPackage(REPOSITORY, '@koromix/koffi-linux-arm64');
+  const name = `host-${RECIPE}-${release.version}-${packagesKey(release)}-node${NODE.version}-koffi${koffi.version}`;
+  const folder = await cacheEntry(name, async (scratch) => {
+    const root = join(scratch, 'root');
+    const downloads = join(scratch, 'downloads');
+    mkdirSync(root);
+    progress(`fetching ${release.packages.length + 1} Debian packages for arm64`);
+    const archive = new Archive('arm64', progress);
+    const debs = await archive.download([imagePackage(release), ...release.packages], downloads);
+    progress('unpacking them');
+    for (const deb of debs) await unpack(deb, root);
+    progress(`fetching ${NODE.name} ${NODE.version} and ${koffi.name} ${koffi.version}`);
+    const modules = join(root, 'node_modules');
+    for (const name of [koffi.name, 'koffi']) mkdirSync(join(modules, name), { recursive: true });
+    await unpackNpm(NODE, downloads, join(root, 'usr'), ['bin/node']);
+    await unpackNpm(koffi, downloads, join(modules, koffi.name));
+    // koffi's own part is of no architecture: as npm installed it here.
+    for (const part of ['package.json', 'index.cjs', 'index.js', 'indirect.cjs', 'indirect.js', 'src/koffi']) {
+      await command(['cp', '--parents', '-r', part, join(modules, 'koffi')], {
+        cwd: join(REPOSITORY, 'node_modules/koffi'),
+      });
+    }
+    layOut(root, scratch, release);
+    progress('writing the disk image');
+    await makeExt4(root, join(scratch, 'disk.ext4'), progress);
+    rmSync(root, { recursive: true });
+    rmSync(downloads, { recursive: true });
+  });
+  dropOtherEntries('host-', name);
+  return {
+    release,
+    kernel: join(folder, 'Image'),
+    guestInitrd: writeGuestInitrd(folder),
+    disk: join(folder, 'disk.ext4'),
+    busybox: join(folder, 'busybox'),
+    modules: join(folder, 'modules'),
+  };
+}
+
+/** Takes out what the host needs not, and takes aside what is booted rather than mounted. */
+function layOut(root: string, aside: string, release: Release): void {
+  const unused = ['doc', 'man', 'locale', 'iso-codes', 'xml', 'lintian', 'bug', 'gcc', 'perl5', 'X11'];
+  for (const name of unused) rmSync(join(root, 'usr/share', name), { recursive: true, force: true });
+  rmSync(join(root, 'usr/bin/qemu-system-arm'), { force: true });
+  mkdirSync(join(root, 'lab/guest'), { recursive: true });
+  // Debian's arm64 vmlinuz is an uncompressed Image.
+  copyFileSync(join(root, `boot/vmlinuz-${release.abi}`), join(aside, 'Image'));
+  renameSync(join(root, `boot/vmlinuz-${release.abi}`), join(root, 'lab/guest/Image'));
+  renameSync(join(root, `lib/modules/${release.abi}/kernel`), join(aside, 'modules'));
+  rmSync(join(root, 'boot'), { recursive: true });
+  const busybox = join(root, 'bin/busybox');
+  copyFileSync(busybox, join(aside, 'busybox'));
+  for (const applet of appletNames(readFileSync(busybox))) {
+    const folders = ['bin', 'sbin', 'usr/bin', 'usr/sbin'].map((folder) => join(root, folder, applet));
+    if (!folders.some((path) => existsSync(path))) symlinkSync('busybox', join(root, 'bin', applet));
+  }
+  for (const name of ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'etc', 'lab/debug']) {
+    mkdirSync(join(root, name), { recursive: true });
+  }
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
+  writeFileSync(join(root, 'etc/hosts'), '127.0.0.1 localhost lab\n');
+  symlinkSync('debug/vmlinux', join(root, 'lab/vmlinux'));
+}
+
+/** Small and quick to make, so it follows its recipe at every boot instead of having a version. */
+function writeGuestInitrd(folder: string): string {
+  const path = join(folder, 'guest-initrd');
+  const bytes = guestInitrd(readFileSync(join(folder, 'busybox')));
+  if (!existsSync(path) || !readFileSync(path).equals(bytes)) {
+    // Other processes may be booting the one that is there.
+    writeFileSync(`${path}.${process.pid}`, bytes);
+    renameSync(`${path}.${process.pid}`, path);
+  }
+  return path;
+}
+
+/** A file system of just the size that holds `folder`. Without a journal: it is mounted read-only. */
+async function makeExt4(folder: string, image: string, progress: Progress): Promise<void> {
+  const used = Number.parseInt(await command(['du', '-sk', '--apparent-size', folder]), 10);
+  const files = (await command(['find', folder])).split('\n').length;
+  const kibibytes = Math.ceil(used * 1.04) + files * 5 + 8192;
+  const { argv, env } = await tool('mke2fs', progress);
+  const features = ['-t', 'ext4', '-O', '^has_journal,^metadata_csum', '-m', '0', '-b', '4096', '-N', `${files + 64}`];
+  await command([...argv, '-q', '-F', ...features, '-E', 'root_owner=0:0', '-d', folder, image, `${kibibytes}k`], {
+    env,
+  });
+}
+
+/** Where vmlinux with its DWARF is: `file` as is, `disk` as the only file of an ext4 image. */
+export interface DebugImage {
+  file: string;
+  disk: string;
+}
+
+async function assembleDebug(release: Release, progress: Progress): Promise<DebugImage> {
+  const name = `vmlinux-${RECIPE}-${release.version}`;
+  const folder = await cacheEntry(name, async (scratch) => {
+    progress(`fetching ${debugPackage(release)} (260 MB)`);
+    const downloads = join(scratch, 'downloads');
+    const debs = await new Archive('arm64', progress).download([debugPackage(release)], downloads);
+    progress('unpacking vmlinux');
+    const content = join(scratch, 'content');
+    for (const deb of debs) await unpackSome(deb, content, [`./usr/lib/debug/boot/vmlinux-${release.abi}`]);
+    rmSync(downloads, { recursive: true });
+    const file = join(content, 'vmlinux');
+    renameSync(join(content, `usr/lib/debug/boot/vmlinux-${release.abi}`), file);
+    rmSync(join(content, 'usr'), { recursive: true });
+    await makeExt4(content, join(scratch, 'vmlinux.ext4'), progress);
+  });
+  dropOtherEntries('vmlinux-', name);
+  return { file: join(folder, 'content/vmlinux'), disk: join(folder, 'vmlinux.ext4') };
+}
+
+/** What one steps through in a kernel of this architecture; the whole tree is 1.3 GB. */
+const SOURCE_FOLDERS = ['arch/arm64', 'block', 'crypto', 'drivers/base', 'drivers/firmware', 'drivers/irqchip']
+  .concat(['drivers/clocksource', 'drivers/of', 'drivers/tty', 'drivers/virtio', 'fs', 'include', 'init', 'ipc'])
+  .concat(['kernel', 'lib', 'mm', 'net/core', 'net/socket.c', 'security', 'virt']);
+
+async function assembleSource(release: Release, progress: Progress): Promise<string> {
+  const name = `source-${RECIPE}-${release.version}`;
+  const folder = await cacheEntry(name, async (scratch) => {
+    progress(`fetching ${sourcePackage(release)} (140 MB)`);
+    const downloads = join(scratch, 'downloads');
+    const [deb = ''] = await new Archive('arm64', progress).download([sourcePackage(release)], downloads);
+    await unpack(deb, downloads);
+    progress('unpacking the sources');
+    const tarball = join(downloads, 'usr/src/linux-source-6.1.tar.xz');
+    const { argv, env } = await tool('xz', progress);
+    const folders = SOURCE_FOLDERS.map((path) => `'linux-source-6.1/${path}'`).join(' ');
+    const script = `set -o pipefail; tarball=$1 scratch=$2; shift 2; "$@" -dc "$tarball" | tar -x -C "$scratch" ${folders}`;
+    await command(['bash', '-c', script, 'unpack', tarball, scratch, ...argv], { env });
+    rmSync(downloads, { recursive: true });
+  });
+  dropOtherEntries('source-', name);
+  return join(folder, 'linux-source-6.1');
+}
+
+/** The static arm64 kvmtool to take into the lab, if there is one: `$LKVM`, else `lkvm-arm64` in the cache. */
+export function lkvm(): string | undefined {
+  const named = process.env.LKVM;
+  if (named && !existsSync(named)) throw new Error(`LKVM names ${named}, which does not exist`);
+  const path = named || join(cacheRoot(), 'lkvm-arm64');
+  return existsSync(path) && statSync(path).isFile() ? path : undefined;
+}

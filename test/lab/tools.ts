@@ -1,0 +1,72 @@
+/** The programs the lab runs on this machine: the machine's own when installed, else Debian's, unpacked in the cache. */
+import { accessSync, constants, existsSync, readdirSync, rmSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { cacheEntry, type Progress } from './cache.ts';
+import { Archive, unpack } from './debian.ts';
+
+const PACKAGES = { 'qemu-system-aarch64': 'qemu-system-arm', mke2fs: 'e2fsprogs', xz: 'xz-utils' } as const;
+export type Tool = keyof typeof PACKAGES;
+
+/** How to start a tool: the words before its arguments, and its environment. */
+export interface ToolCommand {
+  argv: string[];
+  env: NodeJS.ProcessEnv;
+}
+
+function onPath(name: string): string | undefined {
+  // Superusers' folders are left out of some users' PATH.
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+  return folders
+    .map((folder) => join(folder, name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** `KVM_DEBUG_LAB_TOOLS=cache` ignores installed programs, to try what a bare machine does. */
+export async function tool(name: Tool, progress: Progress): Promise<ToolCommand> {
+  const installed = process.env.KVM_DEBUG_LAB_TOOLS === 'cache' ? undefined : onPath(name);
+  if (installed) return { argv: [installed], env: process.env };
+  if (process.arch !== 'x64' && process.arch !== 'arm64') {
+    throw new Error(`install ${PACKAGES[name]}: the lab brings its own only to x86-64 and arm64 machines`);
+  }
+  const architecture = process.arch === 'x64' ? 'amd64' : 'arm64';
+  const folder = await cacheEntry(`tool-${name}-${architecture}`, async (scratch) => {
+    const archive = new Archive(architecture, progress);
+    await archive.update();
+    progress(`fetching ${PACKAGES[name]} for this machine`);
+    const debs = join(scratch, 'debs');
+    for (const deb of await archive.download(await archive.closure([PACKAGES[name]]), debs)) await unpack(deb, scratch);
+    for (const path of ['debs', 'usr/share/doc', 'usr/share/locale', 'usr/share/man']) {
+      rmSync(join(scratch, path), { recursive: true, force: true });
+    }
+  });
+  return unpackedTool(name, folder, process.arch === 'x64' ? 'x86_64' : 'aarch64');
+}
+
+/** A program of an unpacked closure, started by the closure's own loader, whatever C library the machine has. */
+function unpackedTool(name: Tool, root: string, machine: 'x86_64' | 'aarch64'): ToolCommand {
+  const triplet = `${machine}-linux-gnu`;
+  const libraries = ['lib', 'usr/lib'].flatMap((prefix) => {
+    const folder = join(root, prefix, triplet);
+    if (!existsSync(folder)) return [];
+    // Some packages keep private libraries one folder down.
+    const below = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return [folder, ...below.map((entry) => join(folder, entry.name))];
+  });
+  const loader = ['lib64/ld-linux-x86-64.so.2', 'lib/ld-linux-aarch64.so.1']
+    .map((path) => join(root, path))
+    .find((path) => existsSync(path));
+  const program = ['usr/bin', 'usr/sbin', 'bin', 'sbin'].map((folder) => join(root, folder, name)).find(existsSync);
+  if (!loader || !program) throw new Error(`${name} is missing in ${root}: remove this folder, then run this again`);
+  const data = name === 'qemu-system-aarch64' ? ['-L', join(root, 'usr/share/qemu')] : [];
+  return {
+    argv: [loader, '--library-path', libraries.join(':'), program, ...data],
+    env: { ...process.env, QEMU_MODULE_DIR: join(root, 'usr/lib', triplet, 'qemu') },
+  };
+}
