@@ -37,6 +37,8 @@ export interface UnwindHints {
   readonly linkRegister: string | undefined;
   /** Name of the frame pointer register (arm64 `x29`, x86-64 `rbp`). */
   readonly framePointer: string;
+  /** Registers a callee preserves: without a rule in the call frame information they still hold the caller's value. */
+  readonly calleeSaved?: readonly string[];
 }
 
 /** Everything above the target that differs between architectures. Pure: no I/O, no state.
