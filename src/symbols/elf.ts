@@ -312,7 +312,7 @@ const decompress = (raw: ByteSource): ByteSource => {
   header.skip(8);
   const limit = { maxOutputLength: Math.max(size, 1) };
   const bytes = raw.read(24, raw.size - 24);
-  let contents: Uint8Array;
+  let contents: Uint8Array | undefined;
   try {
     if (type === 1) {
       if (size > bytes.length * deflateFactor) header.fail(`${bytes.length} bytes cannot expand to ${size}`, 8);
@@ -326,7 +326,7 @@ const decompress = (raw: ByteSource): ByteSource => {
     if (error instanceof UserError) throw error;
     throw new FormatError(raw.name, 24, `cannot decompress: ${messageOf(error)}`, { cause: error });
   }
-  if (contents.length !== size) header.fail(`${contents.length} bytes after decompression, ${size} declared`, 8);
+  if (contents?.length !== size) return header.fail(`${contents?.length} bytes after decompression, ${size} declared`, 8);
   return new BufferSection(raw.name, contents);
 };
 

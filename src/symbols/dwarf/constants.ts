@@ -1,0 +1,86 @@
+// The DWARF 5 codes this reader acts on. Names as in the standard, which has them all in section 7.
+
+/** Unit types (7.5.1). */
+export const DW_UT = { compile: 1, type: 2, partial: 3, skeleton: 4, splitCompile: 5, splitType: 6 } as const;
+
+/** Tags (7.5.3). */
+export const DW_TAG = {
+  classType: 0x02,
+  enumerationType: 0x04,
+  lexicalBlock: 0x0b,
+  compileUnit: 0x11,
+  structureType: 0x13,
+  unionType: 0x17,
+  inlinedSubroutine: 0x1d,
+  subprogram: 0x2e,
+} as const;
+
+/** Attributes (7.5.4). */
+export const DW_AT = {
+  sibling: 0x01,
+  location: 0x02,
+  name: 0x03,
+  stmtList: 0x10,
+  lowPc: 0x11,
+  highPc: 0x12,
+  language: 0x13,
+  compDir: 0x1b,
+  inline: 0x20,
+  producer: 0x25,
+  abstractOrigin: 0x31,
+  specification: 0x47,
+  entryPc: 0x52,
+  ranges: 0x55,
+  strOffsetsBase: 0x72,
+  addrBase: 0x73,
+  rnglistsBase: 0x74,
+} as const;
+
+/** Forms (7.5.6), and the GNU ones of .dwz files. */
+export const DW_FORM = {
+  addr: 0x01,
+  block2: 0x03,
+  block4: 0x04,
+  data2: 0x05,
+  data4: 0x06,
+  data8: 0x07,
+  string: 0x08,
+  block: 0x09,
+  block1: 0x0a,
+  data1: 0x0b,
+  flag: 0x0c,
+  sdata: 0x0d,
+  strp: 0x0e,
+  udata: 0x0f,
+  refAddr: 0x10,
+  ref1: 0x11,
+  ref2: 0x12,
+  ref4: 0x13,
+  ref8: 0x14,
+  refUdata: 0x15,
+  indirect: 0x16,
+  secOffset: 0x17,
+  exprloc: 0x18,
+  flagPresent: 0x19,
+  strx: 0x1a,
+  addrx: 0x1b,
+  refSup4: 0x1c,
+  strpSup: 0x1d,
+  data16: 0x1e,
+  lineStrp: 0x1f,
+  refSig8: 0x20,
+  implicitConst: 0x21,
+  loclistx: 0x22,
+  rnglistx: 0x23,
+  refSup8: 0x24,
+  strx1: 0x25,
+  strx2: 0x26,
+  strx3: 0x27,
+  strx4: 0x28,
+  addrx1: 0x29,
+  addrx2: 0x2a,
+  addrx3: 0x2b,
+  addrx4: 0x2c,
+  gnuRefAlt: 0x1f20,
+  gnuStrpAlt: 0x1f21,
+} as const;
