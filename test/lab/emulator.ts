@@ -159,7 +159,10 @@ function arguments_(machine: Machine, initramfs: string, agent: string, ports: M
     ...['-smp', String(machine.smp), '-m', String(machine.memory)],
     ...['-display', 'none', '-nodefaults', '-no-reboot'],
     ...['-kernel', machine.image.kernel, '-initrd', initramfs],
-    ...['-append', `console=ttyAMA0 rdinit=/init panic=-1 nokaslr mitigations=off cryptomgr.notests=1 loglevel=1${shell}`],
+    ...[
+      '-append',
+      `console=ttyAMA0 rdinit=/init panic=-1 nokaslr mitigations=off cryptomgr.notests=1 loglevel=1${shell}`,
+    ],
     ...disks.flatMap((path, index) => [
       ...['-drive', `file=${path},if=none,id=disk${index},format=raw,readonly=on`],
       ...['-device', `virtio-blk-pci,drive=disk${index}`],

@@ -1,11 +1,11 @@
 /** The nested guest's initramfs: busybox, an init that obeys `guest.*` on the kernel command line, and a system-call loop. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { appletNames } from './busybox.ts';
 import { Cpio } from './cpio.ts';
 
-/** Bytes of the nested guest's initramfs; `busybox` is a static arm64 one. */
-export function guestInitrd(busybox: Uint8Array): Buffer {
+/** Bytes of the nested guest's initramfs; `busybox` is a static arm64 one, `modules` are paths of kernel modules. */
+export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Buffer {
   const archive = new Cpio();
   for (const folder of ['/dev', '/proc', '/sys', '/tmp']) archive.folder(folder);
   // The kernel opens the console before init runs, thus before devtmpfs is mounted.
@@ -14,6 +14,7 @@ export function guestInitrd(busybox: Uint8Array): Buffer {
   for (const applet of appletNames(busybox)) archive.link(`/bin/${applet}`, 'busybox');
   archive.file('/init', readFileSync(join(import.meta.dirname, 'guest', 'init')));
   archive.file('/bin/spin', spinProgram());
+  for (const path of modules) archive.file(`/modules/${basename(path)}`, readFileSync(path), 0o644);
   return archive.bytes();
 }
 

@@ -3,6 +3,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -10,7 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { appletNames } from './busybox.ts';
 import { cacheEntry, cacheRoot, dropOtherEntries, type Progress, reportProgress } from './cache.ts';
 import { command } from './command.ts';
@@ -20,8 +21,10 @@ import { lockedPackage, NODE, unpackNpm } from './npm.ts';
 import { debugPackage, imagePackage, packagesKey, type Release, resolveRelease, sourcePackage } from './release.ts';
 import { tool } from './tools.ts';
 
-/** Raised when the recipe below changes what it makes, so that caches of an older recipe are not used. */
-const RECIPE = 1;
+/** Raised when a recipe below changes what it makes, so that caches of an older recipe are not used. */
+const RECIPE = { host: 1, vmlinux: 2, source: 1 };
+/** The modules whose debug files are kept, and which nested guests have along. */
+export const GUEST_MODULES = ['dummy'];
 const REPOSITORY = join(import.meta.dirname, '..', '..');
 
 /** Where the assembled pieces are on this machine. */
@@ -72,7 +75,7 @@ async function assemble<T>(
 
 async function assembleHost(release: Release, progress: Progress): Promise<HostImage> {
   const koffi = lockedPackage(REPOSITORY, '@koromix/koffi-linux-arm64');
-  const name = `host-${RECIPE}-${release.version}-${packagesKey(release)}-node${NODE.version}-koffi${koffi.version}`;
+  const name = `host-${RECIPE.host}-${release.version}-${packagesKey(release)}-node${NODE.version}-koffi${koffi.version}`;
   const folder = await cacheEntry(name, async (scratch) => {
     const root = join(scratch, 'root');
     const downloads = join(scratch, 'downloads');
@@ -139,13 +142,20 @@ function layOut(root: string, aside: string, release: Release): void {
 /** Small and quick to make, so it follows its recipe at every boot instead of having a version. */
 function writeGuestInitrd(folder: string): string {
   const path = join(folder, 'guest-initrd');
-  const bytes = guestInitrd(readFileSync(join(folder, 'busybox')));
+  const named = new Set(GUEST_MODULES.map((module) => `${module}.ko`));
+  const modules = filesBelow(join(folder, 'modules')).filter((file) => named.has(basename(file)));
+  const bytes = guestInitrd(readFileSync(join(folder, 'busybox')), modules);
   if (!existsSync(path) || !readFileSync(path).equals(bytes)) {
     // Other processes may be booting the one that is there.
     writeFileSync(`${path}.${process.pid}`, bytes);
     renameSync(`${path}.${process.pid}`, path);
   }
   return path;
+}
+
+function filesBelow(folder: string): string[] {
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 /** A file system of just the size that holds `folder`. Without a journal: it is mounted read-only. */
@@ -160,29 +170,40 @@ async function makeExt4(folder: string, image: string, progress: Progress): Prom
   });
 }
 
-/** Where vmlinux with its DWARF is: `file` as is, `disk` as the only file of an ext4 image. */
+/** Files with DWARF of the lab's kernel. */
 export interface DebugImage {
+  /** vmlinux. */
   file: string;
+  /** Folder of the modules that nested guests can load, as `NAME.ko`. */
+  modules: string;
+  /** ext4 image of both: `vmlinux` and `modules/`. */
   disk: string;
 }
 
 async function assembleDebug(release: Release, progress: Progress): Promise<DebugImage> {
-  const name = `vmlinux-${RECIPE}-${release.version}`;
+  const name = `vmlinux-${RECIPE.vmlinux}-${release.version}`;
   const folder = await cacheEntry(name, async (scratch) => {
     progress(`fetching ${debugPackage(release)} (260 MB)`);
     const downloads = join(scratch, 'downloads');
     const debs = await new Archive('arm64', progress).download([debugPackage(release)], downloads);
     progress('unpacking vmlinux');
     const content = join(scratch, 'content');
-    for (const deb of debs) await unpackSome(deb, content, [`./usr/lib/debug/boot/vmlinux-${release.abi}`]);
-    rmSync(downloads, { recursive: true });
-    const file = join(content, 'vmlinux');
-    renameSync(join(content, `usr/lib/debug/boot/vmlinux-${release.abi}`), file);
-    rmSync(join(content, 'usr'), { recursive: true });
+    const unpacked = join(scratch, 'unpacked');
+    const modules = GUEST_MODULES.map((module) => `./usr/lib/debug/lib/modules/*/${module}.ko`);
+    for (const deb of debs)
+      await unpackSome(deb, unpacked, [`./usr/lib/debug/boot/vmlinux-${release.abi}`, ...modules]);
+    mkdirSync(join(content, 'modules'), { recursive: true });
+    renameSync(join(unpacked, `usr/lib/debug/boot/vmlinux-${release.abi}`), join(content, 'vmlinux'));
+    for (const path of filesBelow(unpacked)) renameSync(path, join(content, 'modules', basename(path)));
+    for (const path of [downloads, unpacked]) rmSync(path, { recursive: true });
     await makeExt4(content, join(scratch, 'vmlinux.ext4'), progress);
   });
   dropOtherEntries('vmlinux-', name);
-  return { file: join(folder, 'content/vmlinux'), disk: join(folder, 'vmlinux.ext4') };
+  return {
+    file: join(folder, 'content/vmlinux'),
+    modules: join(folder, 'content/modules'),
+    disk: join(folder, 'vmlinux.ext4'),
+  };
 }
 
 /** What one steps through in a kernel of this architecture; the whole tree is 1.3 GB. */
@@ -191,7 +212,7 @@ const SOURCE_FOLDERS = ['arch/arm64', 'block', 'crypto', 'drivers/base', 'driver
   .concat(['kernel', 'lib', 'mm', 'net/core', 'net/socket.c', 'security', 'virt']);
 
 async function assembleSource(release: Release, progress: Progress): Promise<string> {
-  const name = `source-${RECIPE}-${release.version}`;
+  const name = `source-${RECIPE.source}-${release.version}`;
   const folder = await cacheEntry(name, async (scratch) => {
     progress(`fetching ${sourcePackage(release)} (140 MB)`);
     const downloads = join(scratch, 'downloads');

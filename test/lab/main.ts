@@ -1,7 +1,7 @@
 /** `npm run lab`: the lab by hand. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { parseArgs } from 'node:util';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { reportProgress } from './cache.ts';
 import { bootLab, hostImage, kernelSource, type LabCpu, type LabOptions, shellInLab, vmlinux } from './lab.ts';
 import { resolveRelease } from './release.ts';
@@ -20,7 +20,7 @@ An emulated arm64 host with KVM: a shell in it, or SCRIPT run in it, whose exit 
 `;
 
 async function main(): Promise<number> {
-  const { values, positionals } = parse();
+  const { values, positionals } = parse(process.argv.slice(2));
   if (values.help) {
     process.stdout.write(USAGE);
     return 0;
@@ -61,22 +61,25 @@ async function runScript(script: string, args: string[], options: LabOptions): P
   }
 }
 
-function parse() {
-  return parseArgs({
-    allowPositionals: true,
-    options: {
-      cpu: { type: 'string', default: 'neoverse-n1' },
-      smp: { type: 'string', default: '2' },
-      memory: { type: 'string', default: '2048' },
-      vmlinux: { type: 'boolean', default: false },
-      file: { type: 'string', multiple: true, default: [] },
-      forward: { type: 'string', multiple: true, default: [] },
-      prepare: { type: 'boolean', default: false },
-      source: { type: 'boolean', default: false },
-      update: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
+const OPTIONS = {
+  cpu: { type: 'string', default: 'neoverse-n1' },
+  smp: { type: 'string', default: '2' },
+  memory: { type: 'string', default: '2048' },
+  vmlinux: { type: 'boolean', default: false },
+  file: { type: 'string', multiple: true, default: [] },
+  forward: { type: 'string', multiple: true, default: [] },
+  prepare: { type: 'boolean', default: false },
+  source: { type: 'boolean', default: false },
+  update: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+} satisfies NonNullable<ParseArgsConfig['options']>;
+
+/** The lab's own options, then the script with all that follows: its options are not ours. */
+function parse(words: string[]) {
+  const { tokens } = parseArgs({ args: words, options: OPTIONS, allowPositionals: true, strict: false, tokens: true });
+  const script = tokens.find((token) => token.kind === 'positional')?.index ?? words.length;
+  const { values } = parseArgs({ args: words.slice(0, script), options: OPTIONS });
+  return { values, positionals: words.slice(script) };
 }
 
 function cpu(name: string): LabCpu {

@@ -1,0 +1,30 @@
+/** Command lines of nested guests in the lab, as a user would type them. */
+
+export interface GuestOptions {
+  cpus?: number;
+  /** In MiB. */
+  memory?: number;
+}
+
+/**
+ * Shell command (one process, by `exec`) that runs the nested guest, console on standard output. `parameters` is added
+ * to the kernel's command line; test/lab/guest/init lists the `guest.*` words.
+ */
+export function guestCommand(
+  vmm: 'kvmtool' | 'qemu',
+  parameters = '',
+  { cpus = 2, memory = 192 }: GuestOptions = {},
+): string {
+  const common = `quiet panic=-1 nokaslr cryptomgr.notests=1 rdinit=/init ${parameters}`;
+  if (vmm === 'kvmtool') {
+    return (
+      `exec lkvm run -k /lab/guest/Image -i /lab/guest/initrd -m ${memory} -c ${cpus} --console serial` +
+      ` -p "console=ttyS0 ${common}"`
+    );
+  }
+  return (
+    `exec qemu-system-aarch64 -M virt,gic-version=3 -accel kvm -cpu host -smp ${cpus} -m ${memory}` +
+    ' -display none -nodefaults -serial stdio -no-reboot' +
+    ` -kernel /lab/guest/Image -initrd /lab/guest/initrd -append "console=ttyAMA0 ${common}"`
+  );
+}
