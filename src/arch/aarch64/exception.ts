@@ -47,7 +47,8 @@ export interface ExceptionEntry {
 //   0x200  current EL with SP_ELx (EL1h)
 //   0x400  lower EL, AArch64
 //   0x600  lower EL, AArch32
-function vectorOffset(pstate: bigint): bigint {
+/** Offset of the vector of a synchronous exception to EL1 taken from `pstate`. TargetError from EL2 and above. */
+export function vectorOffset(pstate: bigint): bigint {
   const mode = pstate & PSTATE_MODE;
   if (mode === MODE_EL1H) return 0x200n;
   if (mode === MODE_EL1T) return 0x000n;

@@ -47,9 +47,9 @@ export interface Mapping extends Permissions {
   readonly kind: 'mapping';
   readonly address: Gpa;
   /** Bytes that the last descriptor maps: a page or a block. The whole address space while the MMU is off. */
-  readonly pageSize: bigint;
+  readonly pageSize: number;
   /** Bytes from `address` to the end of that page or block. */
-  readonly remaining: bigint;
+  readonly remaining: number;
   /** Level of the last descriptor; undefined while the MMU is off. */
   readonly level: number | undefined;
   readonly steps: readonly WalkStep[];
@@ -251,8 +251,8 @@ export async function walk(regs: TranslationRegisters, readPhysical: ReadPhysica
     const mapping: Mapping = {
       kind: 'mapping',
       address: Gpa(output | offset),
-      pageSize,
-      remaining: pageSize - offset,
+      pageSize: Number(pageSize),
+      remaining: Number(pageSize - offset),
       level,
       steps,
       ...permissionsOf(regs, descriptor, tableAttributes),
@@ -287,8 +287,8 @@ function identity(regs: TranslationRegisters, va: bigint): WalkResult {
   return {
     kind: 'mapping',
     address: Gpa(va),
-    pageSize,
-    remaining: pageSize - va,
+    pageSize: Number(pageSize),
+    remaining: Number(pageSize - va),
     level: undefined,
     steps: [],
     writable: true,

@@ -1,0 +1,83 @@
+// The few A64 instructions that a debugger must recognise.
+//
+// Arm ARM (DDI 0487) C4.1 "A64 instruction set encoding", Branches, Exception Generating and System instructions.
+
+import type { Instruction } from '../architecture.ts';
+
+/** `mask` and `value` of a fixed encoding. */
+type Pattern = readonly [mask: number, value: number];
+
+const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask) >>> 0 === value;
+
+// Unconditional branch (register): 31:25 1101011, 24:21 opc, 20:16 11111, 15:10 op3, 9:5 Rn, 4:0 op4.
+//   opc   op3 000000            op3 00001M (pointer authentication)
+//   0000  BR                    BRAAZ, BRABZ
+//   0001  BLR                   BLRAAZ, BLRABZ
+//   0010  RET                   RETAA, RETAB
+//   0100  ERET                  ERETAA, ERETAB
+//   0101  DRPS
+//   1000                        BRAA, BRAB
+//   1001                        BLRAA, BLRAB
+const branchRegister = (opc: number): Pattern => [0xffff_0000, (0xd61f_0000 | (opc << 21)) >>> 0];
+
+const patterns: readonly (readonly [pattern: Pattern, kind: Instruction['kind']])[] = [
+  [[0xfc00_0000, 0x9400_0000], 'call'], // BL
+  [branchRegister(0b0001), 'call'],
+  [branchRegister(0b1001), 'call'],
+  [branchRegister(0b0010), 'return'],
+  [branchRegister(0b0100), 'return'],
+  [[0xffc0_001f, 0x5500_001f], 'return'], // RETAASPPC, RETABSPPC (FEAT_PAuth_LR): 21 M, 20:5 imm16
+  [[0xfc00_0000, 0x1400_0000], 'jump'], // B
+  [[0xff00_0000, 0x5400_0000], 'jump'], // B.cond, BC.cond
+  [[0x7e00_0000, 0x3400_0000], 'jump'], // CBZ, CBNZ
+  [[0x7e00_0000, 0x3600_0000], 'jump'], // TBZ, TBNZ
+  [[0x7e00_0000, 0x7400_0000], 'jump'], // CB<cc>, CBB<cc>, CBH<cc> (FEAT_CMPBR)
+  [branchRegister(0b0000), 'jump'],
+  [branchRegister(0b1000), 'jump'],
+];
+
+/** The little-endian instruction word at the start of `bytes`. Instructions are little-endian on every arm64. */
+export const instructionWord = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
+
+export function decodeWord(word: number): Instruction {
+  const kind = patterns.find(([pattern]) => matches(word, pattern))?.[1] ?? 'other';
+  return { length: 4, kind };
+}
+
+export const decode = (bytes: Uint8Array): Instruction => decodeWord(instructionWord(bytes));
+
+/** BRK #0, what the debugger plants. */
+export const BRK = 0xd420_0000;
+
+/** The immediate of a BRK (31:21 11010100001, 20:5 imm16, 4:0 00000), or undefined for any other instruction. */
+export const brkImmediate = (word: number): number | undefined =>
+  matches(word, [0xffe0_001f, BRK]) ? (word >>> 5) & 0xffff : undefined;
+
+/** What an instruction does to the interrupt masks PSTATE.D, A, I and F. Bits of `mask` are PSTATE's. */
+export type MaskInstruction =
+  | { readonly kind: 'setMasks'; readonly mask: bigint }
+  | { readonly kind: 'clearMasks'; readonly mask: bigint }
+  | { readonly kind: 'writeMasks' }
+  /** `register`: 0 to 31, 31 is XZR. */
+  | { readonly kind: 'readMasks'; readonly register: number }
+  | { readonly kind: 'exceptionReturn' };
+
+// MSR (immediate): 31:19 1101010100000, 18:16 op1, 15:12 0100, 11:8 CRm = imm4, 7:5 op2, 4:0 11111.
+//   DAIFSet op1 011 op2 110, DAIFClr op1 011 op2 111; imm4 is D A I F from bit 3 down, PSTATE bits 9 to 6.
+// MSR and MRS (register) with DAIF = S3_3_C4_C2_1, Rt in 4:0.
+const DAIFSET: Pattern = [0xffff_f0ff, 0xd503_40df];
+const DAIFCLR: Pattern = [0xffff_f0ff, 0xd503_40ff];
+const MSR_DAIF: Pattern = [0xffff_ffe0, 0xd51b_4220];
+const MRS_DAIF: Pattern = [0xffff_ffe0, 0xd53b_4220];
+
+const immediateMask = (word: number): bigint => BigInt((word >>> 8) & 0xf) << 6n;
+
+export function maskInstruction(word: number): MaskInstruction | undefined {
+  if (matches(word, DAIFSET)) return { kind: 'setMasks', mask: immediateMask(word) };
+  if (matches(word, DAIFCLR)) return { kind: 'clearMasks', mask: immediateMask(word) };
+  if (matches(word, MSR_DAIF)) return { kind: 'writeMasks' };
+  if (matches(word, MRS_DAIF)) return { kind: 'readMasks', register: word & 0x1f };
+  if (matches(word, branchRegister(0b0100))) return { kind: 'exceptionReturn' };
+  return undefined;
+}

@@ -1,0 +1,92 @@
+// Stepping one instruction with interrupts held off, so that the guest cannot tell.
+//
+// KVM on arm64 has nothing like x86's KVM_GUESTDBG_BLOCKIRQ, and a pending interrupt would make a step end in the vector
+// with nothing executed. So PSTATE.A, I and F are set for the step. Whatever can see or keep those bits must then show
+// the guest's own: the instructions that read, write or restore the masks, and SPSR_EL1 when the instruction took an
+// exception. Arm ARM (DDI 0487) C5.2 DAIF, D1.3 "Exception entry", D2.10 "Software Step exceptions".
+//
+// Not here yet: exclusive sequences, which never complete when stepped, and WFI.
+
+import { vectorOffset } from './exception.ts';
+import { type MaskInstruction, maskInstruction } from './instructions.ts';
+import { exceptionLevel, isAArch32, MODE_EL1H, PSTATE_DAIF, PSTATE_MODE, Pstate } from './pstate.ts';
+
+/** The bits that are the debugger's during the step. Bit 9 is left alone: PSTATE.D does not mask a step that KVM takes
+ *  to EL2, and in AArch32 the bit is CPSR.E. */
+const HELD = Pstate.A | Pstate.I | Pstate.F;
+
+export interface StepPlan {
+  /** The guest's own state before the step. */
+  readonly before: { readonly pc: bigint; readonly pstate: bigint };
+  /** PSTATE to run the step with. */
+  readonly pstate: bigint;
+  /** Set when the instruction deals with the masks itself. */
+  readonly instruction: MaskInstruction | undefined;
+}
+
+/** Register values by name, to be written; empty when there is nothing to do. */
+export type RegisterWrites = Readonly<Record<string, bigint>>;
+
+/** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`. */
+export function planStep(instruction: number, before: StepPlan['before']): StepPlan {
+  // AArch32 runs at EL0 only, where it cannot change A, I and F.
+  const masks = isAArch32(before.pstate) ? undefined : maskInstruction(instruction);
+  return { before, pstate: before.pstate | HELD, instruction: masks };
+}
+
+/** The vCPU after the step, as it was read. */
+export interface StepResult {
+  readonly pc: bigint;
+  readonly pstate: bigint;
+  readonly spsr_el1: bigint;
+  readonly elr_el1: bigint;
+  readonly vbar_el1: bigint;
+}
+
+/** What to write after the step, whether the instruction was executed, took an exception, or did not start. */
+export function finishStep(plan: StepPlan, after: StepResult): RegisterWrites {
+  const { before } = plan;
+  if (tookException(plan, after)) {
+    // The handler's own PSTATE is right: all masks are set in it anyway. What it saved is not. SPSR_EL1.SS too is the
+    // step's: it says whether the instruction is still to be stepped.
+    const ours = HELD | Pstate.SS;
+    return changed('spsr_el1', after.spsr_el1, (after.spsr_el1 & ~ours) | (before.pstate & ours));
+  }
+  const executed = after.pc !== before.pc;
+  const withMasks = (held: bigint): RegisterWrites =>
+    changed('pstate', after.pstate, (after.pstate & ~HELD) | (held & HELD));
+  if (!executed || !plan.instruction) return withMasks(before.pstate);
+  switch (plan.instruction.kind) {
+    case 'setMasks':
+      return withMasks(before.pstate | plan.instruction.mask);
+    case 'clearMasks':
+      return withMasks(before.pstate & ~plan.instruction.mask);
+    case 'writeMasks': // from Xt, all of them
+    case 'exceptionReturn': // from SPSR_EL1, all of PSTATE
+      return {};
+    case 'readMasks': {
+      const { register } = plan.instruction;
+      const read = register === 31 ? {} : { [`x${register}`]: before.pstate & PSTATE_DAIF };
+      return { ...withMasks(before.pstate), ...read };
+    }
+  }
+}
+
+/** Whether the step ended at the first instruction of a synchronous exception handler at EL1. SError and interrupts
+ *  were held off. A step that takes an exception ends there: it makes the step pending (D2.10). */
+function tookException({ before }: StepPlan, after: StepResult): boolean {
+  if (exceptionLevel(before.pstate) > 1) return false;
+  const entered = (after.pstate & (PSTATE_MODE | PSTATE_DAIF)) === (MODE_EL1H | PSTATE_DAIF);
+  // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on.
+  const returnOffset = after.elr_el1 - before.pc;
+  return (
+    entered &&
+    after.pc === BigInt.asUintN(64, after.vbar_el1 + vectorOffset(before.pstate)) &&
+    returnOffset >= 0n &&
+    returnOffset <= 4n &&
+    (after.spsr_el1 & HELD) === HELD &&
+    (after.spsr_el1 & PSTATE_MODE) === (before.pstate & PSTATE_MODE)
+  );
+}
+
+const changed = (name: string, from: bigint, to: bigint): RegisterWrites => (from === to ? {} : { [name]: to });
