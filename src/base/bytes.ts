@@ -27,8 +27,12 @@ export class Cursor {
     return this.position >= this.bytes.length;
   }
 
+  /** An error about the byte at `at`, an index into `bytes`. */
+  failure(what: string, at = this.position): FormatError {
+    return new FormatError(this.where, this.base + at, what);
+  }
   fail(what: string, at = this.position): never {
-    throw new FormatError(this.where, this.base + at, what);
+    throw this.failure(what, at);
   }
 
   /** Passes over `count` bytes and returns where they begin. */

@@ -14,12 +14,14 @@ const SHT_NOTE = 7;
 const SHT_NOBITS = 8;
 
 /** sh_flags. */
-export const SHF_ALLOC = 0x2;
-export const SHF_EXECINSTR = 0x4;
+const SHF_ALLOC = 0x2;
+const SHF_EXECINSTR = 0x4;
 const SHF_COMPRESSED = 0x800;
 
 const PT_LOAD = 1;
 const PT_NOTE = 4;
+/** p_flags. */
+const PF_X = 0x1;
 const SHN_XINDEX = 0xffff;
 const NT_GNU_BUILD_ID = 3;
 
@@ -44,6 +46,7 @@ export interface SectionHeader {
 
 export interface Segment {
   readonly type: number;
+  readonly executable: boolean;
   readonly offset: number;
   readonly address: bigint;
   readonly fileSize: number;
@@ -101,6 +104,12 @@ export class ElfFile {
     return header === undefined || header.type === SHT_NOBITS ? undefined : this.contentsOf(header);
   }
 
+  /** Whether `contents` would be there. */
+  hasContents(name: string): boolean {
+    const header = this.section(name);
+    return header !== undefined && header.type !== SHT_NOBITS;
+  }
+
   contentsOf(header: SectionHeader): ByteSource {
     let contents = this.#contents.get(header.index);
     if (contents === undefined) {
@@ -132,6 +141,23 @@ export class ElfFile {
       return this.#file.read(segment.offset + start, length);
     }
     return undefined;
+  }
+
+  /** Whether an address is in a section (without sections: a segment) of instructions. */
+  isCode(address: bigint): boolean {
+    if (this.type === ET_REL) return false;
+    if (this.sections.length === 0) {
+      return this.segments.some(
+        (segment) =>
+          segment.executable && address >= segment.address && address - segment.address < BigInt(segment.fileSize),
+      );
+    }
+    return this.sections.some(
+      (section) =>
+        (section.flags & SHF_EXECINSTR) !== 0 &&
+        address >= section.address &&
+        address - section.address < BigInt(section.size),
+    );
   }
 
   /** The GNU build-id, lower-case hexadecimal. */
@@ -198,11 +224,11 @@ export class ElfFile {
     return Array.from({ length: count }, (_, index) => {
       table.position = index * entrySize;
       const type = table.u32();
-      table.skip(4); // p_flags
+      const executable = (table.u32() & PF_X) !== 0;
       const at = table.u64AsNumber();
       const address = table.u64();
       table.skip(8); // p_paddr
-      return { type, offset: at, address, fileSize: table.u64AsNumber() };
+      return { type, executable, offset: at, address, fileSize: table.u64AsNumber() };
     });
   }
 
@@ -229,7 +255,18 @@ export class ElfFile {
       const size = table.u64AsNumber();
       const link = table.u32();
       table.skip(4 + 8); // sh_info, sh_addralign
-      return { index, name: '', nameOffset, type, flags, address, offset: at, size, link, entrySize: table.u64AsNumber() };
+      return {
+        index,
+        name: '',
+        nameOffset,
+        type,
+        flags,
+        address,
+        offset: at,
+        size,
+        link,
+        entrySize: table.u64AsNumber(),
+      };
     });
     const names = raw[namesAt];
     if (names === undefined || names.type === SHT_NOBITS) return raw;
@@ -326,7 +363,8 @@ const decompress = (raw: ByteSource): ByteSource => {
     if (error instanceof UserError) throw error;
     throw new FormatError(raw.name, 24, `cannot decompress: ${messageOf(error)}`, { cause: error });
   }
-  if (contents?.length !== size) return header.fail(`${contents?.length} bytes after decompression, ${size} declared`, 8);
+  if (contents?.length !== size)
+    return header.fail(`${contents?.length} bytes after decompression, ${size} declared`, 8);
   return new BufferSection(raw.name, contents);
 };
 

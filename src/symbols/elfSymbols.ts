@@ -1,10 +1,10 @@
-// .symtab (gABI, "Symbol Table"). It comes before DWARF for names: aliases and assembly are only here.
+// .symtab (gABI, "ElfSymbol Table"). It comes before DWARF for names: aliases and assembly are only here.
 
 import { Cursor } from '../base/bytes.ts';
 import { FormatError } from '../base/errors.ts';
-import { type ElfFile, ET_REL, SHT_SYMTAB, type SectionHeader } from './elf.ts';
+import { type ElfFile, ET_REL, type SectionHeader, SHT_SYMTAB } from './elf.ts';
 
-export interface Symbol {
+export interface ElfSymbol {
   readonly name: string;
   readonly kind: 'function' | 'object' | 'other';
   /** Link-time address. */
@@ -62,12 +62,12 @@ export class SymbolTable {
   }
 
   /** Every defined symbol of that name, in the order of the table. */
-  named(name: string): Symbol[] {
+  named(name: string): ElfSymbol[] {
     // Linkers merge suffixes (`start_kernel` is the tail of `x86_64_start_kernel`): all places where the string ends
     // are candidates, and entries are compared by string offset alone.
     const offsets = stringOffsets(this.#strings.bytes, name);
     if (offsets.size === 0) return [];
-    const found: Symbol[] = [];
+    const found: ElfSymbol[] = [];
     for (let index = 1; index < this.#count; index++) {
       if (!offsets.has(this.#view.getUint32(index * entryBytes, true))) continue;
       if (this.#isNamed(index)) found.push(this.#symbol(index));
@@ -78,7 +78,7 @@ export class SymbolTable {
   /** The symbol that contains an address: the innermost function or object of known size; failing that the symbol
    *  before it that has no size. Of several at one place: functions and objects before labels, then global before
    *  local, then the order of the table. Mapping symbols are no symbols here. */
-  at(address: bigint): { readonly symbol: Symbol; readonly offset: bigint } | undefined {
+  at(address: bigint): { readonly symbol: ElfSymbol; readonly offset: bigint } | undefined {
     const sorted = this.#sort();
     const high = Number(address >> 32n);
     const low = Number(address & 0xffff_ffffn);
@@ -90,8 +90,8 @@ export class SymbolTable {
       if (h < high || (h === high && (sorted.low[middle] ?? 0) <= low)) begin = middle + 1;
       else end = middle;
     }
-    let best: Symbol | undefined;
-    let label: Symbol | undefined;
+    let best: ElfSymbol | undefined;
+    let label: ElfSymbol | undefined;
     let nearest: bigint | undefined;
     for (let i = begin - 1; i >= Math.max(0, begin - nestingLimit); i--) {
       const index = sorted.index[i] ?? 0;
@@ -110,7 +110,7 @@ export class SymbolTable {
     return symbol === undefined ? undefined : { symbol, offset: address - symbol.address };
   }
 
-  #symbol(index: number): Symbol {
+  #symbol(index: number): ElfSymbol {
     const at = index * entryBytes;
     const info = this.#view.getUint8(at + 4);
     const type = info & 0xf;
@@ -156,9 +156,7 @@ export class SymbolTable {
 
   #sectionHolds(index: number, address: bigint): boolean {
     const section = this.#sections[this.#view.getUint16(index * entryBytes + 6, true)];
-    return (
-      section !== undefined && address >= section.address && address - section.address < BigInt(section.size)
-    );
+    return section !== undefined && address >= section.address && address - section.address < BigInt(section.size);
   }
 
   #sort() {
@@ -185,9 +183,9 @@ export class SymbolTable {
 }
 
 /** `candidate` comes earlier in the table when the sort is stable and the walk goes backwards, hence the ties. */
-const preferred = (current: Symbol | undefined, candidate: Symbol): Symbol => {
+const preferred = (current: ElfSymbol | undefined, candidate: ElfSymbol): ElfSymbol => {
   if (current === undefined) return candidate;
-  const rank = (symbol: Symbol): number => (symbol.kind === 'other' ? 0 : 2) + (symbol.global ? 1 : 0);
+  const rank = (symbol: ElfSymbol): number => (symbol.kind === 'other' ? 0 : 2) + (symbol.global ? 1 : 0);
   return rank(candidate) >= rank(current) ? candidate : current;
 };
 

@@ -1,12 +1,26 @@
+// What the debugger asks of an image: symbols, lines, places for breakpoints, unwind rows, bytes.
+
+import { BreakpointPlaces } from './breakpointPlaces.ts';
+import { FrameSection } from './dwarf/cfi.ts';
+import { readLineHeader, textOf } from './dwarf/line.ts';
+import { LineTable } from './dwarf/lineTable.ts';
+import { DwarfSections } from './dwarf/sections.ts';
+import { type Unit, Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
+import { ElfFile, ET_REL, type Machine } from './elf.ts';
+import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
+import { SourceLines } from './sourceLines.ts';
 
 export type { CfaRule, RegisterRule, UnwindRow } from './dwarf/unwindRow.ts';
+export type { Machine } from './elf.ts';
+export type { ElfSymbol } from './elfSymbols.ts';
 
 export interface SourceLocation {
-  /** As DWARF says: the name joined with its directory. A path below the compilation directory that DWARF keeps
-   *  relative stays relative (`init/main.c`). */
+  /** As DWARF says: the name joined with its directory. What is in the compilation directory stays relative
+   *  (`init/main.c`). Empty where there is no line information. */
   readonly file: string;
-  /** DW_AT_comp_dir of the unit: what a relative `file` is relative to. May be empty or itself relative. */
+  /** The unit's compilation directory. It may be empty, relative, or, in kernels built with -fmacro-prefix-map and its
+   *  like, not what `file` is relative to: there `file` is relative to the source tree. */
   readonly directory: string;
   /** From 1. 0 where the compiler attributes the code to no line. */
   readonly line: number;
@@ -23,55 +37,204 @@ export interface CodeLocation extends SourceLocation {
 export interface LineRow extends SourceLocation {
   readonly start: bigint;
   readonly end: bigint;
-  /** The instruction asked for begins a statement (DWARF 5, 6.2.2 is_stmt). */
+  /** The instructions around the address are recommended breakpoint places (DWARF 5, 6.2.2 is_stmt). */
   readonly isStatement: boolean;
 }
 
-export interface Symbol {
-  readonly name: string;
-  readonly kind: 'function' | 'object' | 'other';
-  readonly address: bigint;
-  readonly size: bigint;
-  readonly global: boolean;
-}
-
-export type Machine = 'aarch64' | 'x86_64' | number;
-
 /** The symbols and debug information of one ELF image. All addresses are link-time addresses. Everything is read on
- *  demand and synchronously. Malformed input is a FormatError, thrown by the call that meets it. */
+ *  demand, synchronously; what is read is kept in small part only. Malformed input is a FormatError, thrown by the call
+ *  that meets it. The owner closes it. */
 export class SymbolFile {
-  private constructor(readonly path: string) {}
+  /** The GNU build-id, lower-case hexadecimal. */
+  readonly buildId: string | undefined;
+  readonly machine: Machine;
+  readonly entry: bigint;
+  /** There is debug information to find lines in. Relocatable files (modules) count as having none: theirs would have
+   *  to be relocated first. */
+  readonly hasDebugInformation: boolean;
+  readonly #elf: ElfFile;
+  readonly #sections: DwarfSections;
+  readonly #tables = new Map<number, LineTable>();
+  #symbols: SymbolTable | undefined;
+  #frames: FrameSection[] | undefined;
+  #debug: { readonly units: Units; readonly lines: SourceLines; readonly places: BreakpointPlaces } | undefined;
+
+  private constructor(elf: ElfFile) {
+    this.#elf = elf;
+    this.#sections = new DwarfSections(elf);
+    this.buildId = elf.buildId();
+    this.machine = elf.machine;
+    this.entry = elf.entry;
+    this.hasDebugInformation =
+      elf.type !== ET_REL && ['.debug_info', '.debug_abbrev', '.debug_line'].every((name) => this.#sections.has(name));
+  }
 
   /** Throws a UserError that names the path when there is no such file, it cannot be read, or it is not ELF. */
   static open(path: string): SymbolFile {
-    return new SymbolFile(path);
+    const elf = new ElfFile(path);
+    try {
+      return new SymbolFile(elf);
+    } catch (error) {
+      elf.close();
+      throw error;
+    }
   }
-  /** The GNU build-id, lower-case hexadecimal. */
-  declare readonly buildId: string | undefined;
-  declare readonly machine: Machine;
-  declare readonly entry: bigint;
-  /** Whether line breakpoints can work at all: the image has .debug_line. */
-  declare readonly hasDebugInformation: boolean;
+
+  get path(): string {
+    return this.#elf.path;
+  }
 
   /** Every symbol of that name in .symtab, in the order of the table. */
-  declare symbolsNamed: (name: string) => readonly Symbol[];
-  /** The symbol that contains the address: within its size, or up to the next symbol when it has none. Global before
-   *  local, functions and objects before others; never a mapping symbol (`$x`, `$d`). */
-  declare symbolAt: (address: bigint) => { readonly symbol: Symbol; readonly offset: bigint } | undefined;
-  declare lineAt: (address: bigint) => LineRow | undefined;
-  /** Every address where a breakpoint for that line goes: one for each function or inlined copy. `file` is matched by
-   *  whole trailing path components. A line without code moves to the next line of the file that has some; `line` of
-   *  the result says which. Empty when the file is unknown or has no code from that line on. */
-  declare locationsOf: (file: string, line: number) => readonly CodeLocation[];
+  symbolsNamed(name: string): readonly ElfSymbol[] {
+    return this.#symbolTable()?.named(name) ?? [];
+  }
+
+  /** The symbol that contains the address: within its size, or up to the next symbol when it has none. Functions and
+   *  objects before labels, global before local; never a mapping symbol (`$x`, `$d`). */
+  symbolAt(address: bigint): { readonly symbol: ElfSymbol; readonly offset: bigint } | undefined {
+    return this.#symbolTable()?.at(address);
+  }
+
+  lineAt(address: bigint): LineRow | undefined {
+    const unit = this.#debugInformation()?.units.containing(address);
+    const table = unit === undefined ? undefined : this.#tableOf(unit);
+    const run = table?.at(address);
+    if (unit === undefined || table === undefined || run === undefined) return undefined;
+    return {
+      file: table.file(run.file) ?? unit.name ?? '',
+      directory: directoryOf(table, unit),
+      line: run.line,
+      column: run.column,
+      start: run.start,
+      end: run.end,
+      isStatement: run.isStatement,
+    };
+  }
+
+  /** Every address where a breakpoint for that line goes: one for each function or inlined copy, ascending. `file` is
+   *  matched by whole trailing path components. A line without code moves to the next line of the file that has some;
+   *  `line` of the result says which. Empty when the file is unknown or has no code from that line on. */
+  locationsOf(file: string, line: number): readonly CodeLocation[] {
+    const debug = this.#debugInformation();
+    const found = debug?.lines.statementsFrom(file, line);
+    if (debug === undefined || found === undefined) return [];
+    return debug.places.ofStatements(found.statements).map((statement) => ({
+      address: statement.address,
+      file: statement.file,
+      directory: this.#directoryAt(statement.address),
+      line: found.line,
+      column: statement.column,
+    }));
+  }
+
   /** The lines in [from, to] of a file that have code, ascending. */
-  declare linesWithCode: (file: string, from: number, to: number) => readonly number[];
-  /** Where a breakpoint on a function goes: after the prologue of each definition, at each inlined copy. */
-  declare functionBreakpoint: (name: string) => readonly CodeLocation[];
-  /** The CFI row of .debug_frame, or .eh_frame, for an address. */
-  declare unwindRow: (address: bigint) => UnwindRow | undefined;
+  linesWithCode(file: string, from: number, to: number): readonly number[] {
+    return this.#debugInformation()?.lines.linesBetween(file, from, to) ?? [];
+  }
+
+  /** Where a breakpoint on a function goes: each definition, after its prologue where that matters, and each inlined
+   *  copy; ascending. Without line information (assembly, aliases) `file` is empty and `line` 0. */
+  functionBreakpoint(name: string): readonly CodeLocation[] {
+    const places = this.#debugInformation()?.places;
+    const addresses = new Set<bigint>(places?.ofFunction(name));
+    const described = addresses.size > 0 ? [...addresses] : [];
+    for (const symbol of this.symbolsNamed(name)) {
+      if (symbol.kind === 'object' || !this.#isCode(symbol.address)) continue;
+      // DWARF has already found most of them.
+      const end = symbol.address + symbol.size;
+      if (described.some((address) => address >= symbol.address && address < end)) continue;
+      addresses.add(places?.ofSymbol(symbol.address, symbol.address + patchableBytes) ?? symbol.address);
+    }
+    return [...addresses]
+      .sort((a, b) => (a < b ? -1 : 1))
+      .map((address) => {
+        const row = this.lineAt(address);
+        const { file = '', directory = '', line = 0, column = 0 } = row ?? {};
+        return { address, file, directory, line, column };
+      });
+  }
+
+  /** The CFI row of .debug_frame, else of .eh_frame, for an address. */
+  unwindRow(address: bigint): UnwindRow | undefined {
+    for (const frames of this.#frameSections()) {
+      const row = frames.row(address);
+      if (row !== undefined) return row;
+    }
+    return undefined;
+  }
+
   /** Bytes of the image at a link-time virtual address; undefined unless the file holds all of them. */
-  declare imageBytes: (address: bigint, length: number) => Uint8Array | undefined;
-  /** The source files the line tables name, each once, sorted; those whose path contains `pattern`. */
-  declare files: (pattern?: string) => readonly string[];
-  declare close: () => void;
+  imageBytes(address: bigint, length: number): Uint8Array | undefined {
+    return this.#elf.imageBytes(address, length);
+  }
+
+  /** The source files that line tables name, each once, sorted; those whose path contains `pattern`. */
+  files(pattern = ''): readonly string[] {
+    return this.#debugInformation()?.lines.files(pattern) ?? [];
+  }
+
+  close(): void {
+    this.#elf.close();
+  }
+
+  #symbolTable(): SymbolTable | undefined {
+    this.#symbols ??= SymbolTable.of(this.#elf);
+    return this.#symbols;
+  }
+
+  #debugInformation() {
+    if (this.#debug === undefined && this.hasDebugInformation) {
+      const units = new Units(this.#sections);
+      const places = new BreakpointPlaces(units, (unit) => this.#tableOf(unit));
+      this.#debug = { units, lines: new SourceLines(this.#sections), places };
+    }
+    return this.#debug;
+  }
+
+  #frameSections(): readonly FrameSection[] {
+    if (this.#frames === undefined) {
+      this.#frames = [];
+      for (const kind of ['debug_frame', 'eh_frame'] as const) {
+        const name = `.${kind}`;
+        const section = this.#elf.type === ET_REL ? undefined : this.#sections.find(name);
+        if (section === undefined) continue;
+        this.#frames.push(new FrameSection(section, kind, this.#sections.addressOf(name), 8));
+      }
+    }
+    return this.#frames;
+  }
+
+  #tableOf(unit: Unit): LineTable | undefined {
+    if (unit.stmtList === undefined) return undefined;
+    let table = this.#tables.get(unit.stmtList);
+    if (table === undefined) {
+      table = new LineTable(readLineHeader(this.#sections, unit.stmtList), this.#sections);
+      // The oldest goes; a stop's stack touches a dozen units.
+      const oldest = this.#tables.keys().next().value;
+      if (this.#tables.size >= keptTables && oldest !== undefined) this.#tables.delete(oldest);
+      this.#tables.set(unit.stmtList, table);
+    }
+    return table;
+  }
+
+  #directoryAt(address: bigint): string {
+    return this.#debugInformation()?.units.containing(address)?.compDir ?? '';
+  }
+
+  #isCode(address: bigint): boolean {
+    return this.#elf.isCode(address);
+  }
 }
+
+/** Line tables kept. */
+const keptTables = 24;
+
+/** A symbol and its DIE may be this far apart: with -fpatchable-function-entry=N gcc counts N instructions of 4 bytes
+ *  (kernels: 2) as in front of the function. */
+const patchableBytes = 8n;
+
+const directoryOf = (table: LineTable, unit: Unit): string => {
+  const { header, sections } = table;
+  const first = header.directories[0];
+  return unit.compDir ?? (first === undefined ? '' : textOf(header, sections, first));
+};

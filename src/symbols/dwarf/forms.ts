@@ -96,7 +96,8 @@ export const skipForm = (cursor: Cursor, form: number, encoding: Encoding): void
     case DW_FORM.addrx:
     case DW_FORM.loclistx:
     case DW_FORM.rnglistx:
-      return cursor.skipLeb();
+      cursor.skipLeb();
+      return;
     case DW_FORM.string:
       cursor.skipString();
       return;
@@ -114,7 +115,8 @@ export const skipForm = (cursor: Cursor, form: number, encoding: Encoding): void
       cursor.skip(cursor.uleb());
       return;
     case DW_FORM.indirect:
-      return skipForm(cursor, readIndirect(cursor), encoding);
+      skipForm(cursor, readIndirect(cursor), encoding);
+      return;
     default:
       cursor.fail(`the form 0x${form.toString(16)} is unknown`);
   }
@@ -123,7 +125,8 @@ export const skipForm = (cursor: Cursor, form: number, encoding: Encoding): void
 /** The form in front of a DW_FORM_indirect value. One more indirection, or a value kept in the abbreviation, is none. */
 const readIndirect = (cursor: Cursor): number => {
   const form = cursor.uleb();
-  if (form === DW_FORM.indirect || form === DW_FORM.implicitConst) cursor.fail(`an indirect form 0x${form.toString(16)}`);
+  if (form === DW_FORM.indirect || form === DW_FORM.implicitConst)
+    cursor.fail(`an indirect form 0x${form.toString(16)}`);
   return form;
 };
 

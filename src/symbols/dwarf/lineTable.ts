@@ -1,7 +1,7 @@
 // The rows of one line program, in columns: a kernel unit has up to some ten thousand.
 
-import type { DwarfSections } from './sections.ts';
 import { filePath, IS_STATEMENT, type LineHeader, type LineSink, PROLOGUE_END, runLineProgram } from './line.ts';
+import type { DwarfSections } from './sections.ts';
 
 interface Sequence {
   readonly base: bigint;
@@ -20,6 +20,16 @@ export interface LineRun {
   readonly line: number;
   readonly column: number;
   readonly isStatement: boolean;
+}
+
+/** A row that begins a statement. */
+export interface StatementRow {
+  readonly address: bigint;
+  readonly file: number;
+  readonly line: number;
+  readonly column: number;
+  /** The row before it is of the same line. */
+  readonly continues: boolean;
 }
 
 /** Columns that grow together. */
@@ -157,17 +167,21 @@ export class LineTable {
     return ((flags[row] ?? 0) & IS_STATEMENT) !== 0 ? row : last;
   }
 
-  /** Calls back for every row of a statement in one of the files. */
-  statements(
-    isWanted: (file: number) => boolean,
-    visit: (address: bigint, line: number, column: number) => void,
-  ): void {
+  /** Calls back for every row of a statement in one of the files, ascending within a sequence. */
+  statements(isWanted: (file: number) => boolean, visit: (statement: StatementRow) => void): void {
     const { offsets, files, lines, columns, flags } = this.#rows;
     for (const { base, first, last } of this.#sequences) {
       for (let row = first; row < last; row++) {
+        const file = files[row] ?? 0;
         const line = lines[row] ?? 0;
-        if (((flags[row] ?? 0) & IS_STATEMENT) === 0 || line === 0 || !isWanted(files[row] ?? 0)) continue;
-        visit(base + BigInt(offsets[row] ?? 0), line, columns[row] ?? 0);
+        if (((flags[row] ?? 0) & IS_STATEMENT) === 0 || line === 0 || !isWanted(file)) continue;
+        visit({
+          address: base + BigInt(offsets[row] ?? 0),
+          file,
+          line,
+          column: columns[row] ?? 0,
+          continues: row > first && lines[row - 1] === line && files[row - 1] === file,
+        });
       }
     }
   }
@@ -184,7 +198,7 @@ export class LineTable {
     let second: number | undefined;
     for (let row = sequence.first; row < sequence.last; row++) {
       const offset = offsets[row] ?? 0;
-      if (offset < from) continue;
+      if (offset < from || ((flags[row] ?? 0) & IS_STATEMENT) === 0) continue;
       if (offset >= to) break;
       if (((flags[row] ?? 0) & PROLOGUE_END) !== 0) return sequence.base + BigInt(offset);
       if (firstLine === undefined) firstLine = lines[row];

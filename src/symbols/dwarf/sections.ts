@@ -19,6 +19,11 @@ export class DwarfSections {
     return this.#elf.contents(name);
   }
 
+  /** Whether `find` would find it; decompresses nothing. */
+  has(name: string): boolean {
+    return this.#elf.hasContents(name);
+  }
+
   /** A section that something refers to, so that its absence is an error. */
   get(name: string): ByteSource {
     const section = this.find(name);

@@ -2,7 +2,7 @@
 
 import { Cursor, decodeText } from '../../base/bytes.ts';
 import type { ByteSource } from '../file.ts';
-import { type AbbreviationTable, Abbreviations } from './abbreviations.ts';
+import { Abbreviations, type AbbreviationTable } from './abbreviations.ts';
 import { DW_AT, DW_UT } from './constants.ts';
 import { type Encoding, type FormValue, readOffset } from './forms.ts';
 import { type AddressRange, readRanges, rnglistOffset } from './ranges.ts';
@@ -154,10 +154,7 @@ export class Units {
         return this.sections.string(value.section === 'str' ? '.debug_str' : '.debug_line_str', value.offset);
       case 'index':
         if (value.of !== 'string') return undefined;
-        return this.sections.string(
-          '.debug_str',
-          this.sections.stringOffset(unit.strOffsetsBase, value.index, unit),
-        );
+        return this.sections.string('.debug_str', this.sections.stringOffset(unit.strOffsetsBase, value.index, unit));
       default:
         return undefined;
     }

@@ -1,0 +1,145 @@
+// The code of one unit by function and by inlined copy (DWARF 5, 3.3). Lexical blocks, variables and types are passed
+// over: breakpoints do not need them.
+
+import { Cursor } from '../../base/bytes.ts';
+import type { Abbreviation } from './abbreviations.ts';
+import { DW_AT, DW_TAG } from './constants.ts';
+import type { FormValue } from './forms.ts';
+import type { AddressRange } from './ranges.ts';
+import type { Unit, Units } from './units.ts';
+
+/** A function, or one copy of an inlined one. */
+export interface Scope {
+  readonly kind: 'function' | 'inlined';
+  /** Offset of its DIE in .debug_info. */
+  readonly die: number;
+  /** The DIE it is an instance or the definition of, which has its name (3.3.8.1, 2.13). */
+  readonly origin: number | undefined;
+  readonly ranges: readonly AddressRange[];
+  /** Where it is entered (2.18). */
+  readonly entry: bigint;
+  readonly depth: number;
+}
+
+/** A subprogram DIE that has no code of its own: an abstract instance or a declaration. */
+export interface NamedDie {
+  readonly die: number;
+  readonly name: FormValue | undefined;
+  readonly origin: number | undefined;
+}
+
+const scopeAttributes: ReadonlySet<number> = new Set([
+  DW_AT.name,
+  DW_AT.lowPc,
+  DW_AT.highPc,
+  DW_AT.ranges,
+  DW_AT.entryPc,
+  DW_AT.abstractOrigin,
+  DW_AT.specification,
+]);
+const nameAttributes: ReadonlySet<number> = new Set([DW_AT.name, DW_AT.abstractOrigin, DW_AT.specification]);
+
+/** Children of these cannot be functions with code, nor contain any, in what C compilers, clang and rustc write. */
+const opaqueTags: ReadonlySet<number> = new Set([
+  DW_TAG.classType,
+  DW_TAG.enumerationType,
+  DW_TAG.structureType,
+  DW_TAG.unionType,
+]);
+
+/** Walks the DIEs of a unit. `enter` is called with the cursor at the attributes, and has to read or skip them; what
+ *  it returns says whether the children are wanted. The bytes are a peek: callbacks read, they do not peek. */
+const walk = (
+  units: Units,
+  unit: Unit,
+  enter: (cursor: Cursor, abbreviation: Abbreviation, die: number, depth: number) => boolean,
+): void => {
+  const { info } = units;
+  const cursor = new Cursor(info.peek(unit.firstDie, unit.end - unit.firstDie), info.name, unit.firstDie);
+  const { abbreviations } = unit;
+  let depth = 0;
+  while (!cursor.atEnd) {
+    const die = cursor.offset;
+    const code = cursor.uleb();
+    if (code === 0) {
+      depth--;
+      if (depth <= 0) return;
+      continue;
+    }
+    const abbreviation = abbreviations.get(code);
+    if (abbreviation === undefined) throw cursor.failure(`the abbreviation ${code} is not declared`, die - cursor.base);
+    const attributes = cursor.position;
+    const wanted = enter(cursor, abbreviation, die, depth);
+    if (!abbreviation.hasChildren) {
+      if (depth === 0) return;
+      continue;
+    }
+    if (wanted || abbreviation.siblingAt < 0) {
+      depth++;
+      continue;
+    }
+    const behind = cursor.position;
+    cursor.position = attributes + abbreviation.siblingAt;
+    const sibling = unit.offset + cursor.u32() - cursor.base;
+    if (sibling < behind) cursor.fail(`the sibling at ${sibling + cursor.base} is not behind the entry`, attributes);
+    cursor.position = sibling;
+  }
+};
+
+const originOf = (values: ReadonlyMap<number, FormValue>): number | undefined => {
+  const origin = values.get(DW_AT.abstractOrigin) ?? values.get(DW_AT.specification);
+  return origin?.kind === 'reference' ? origin.offset : undefined;
+};
+
+/** Every function and inlined copy of a unit that has code. */
+export const readScopes = (units: Units, unit: Unit): Scope[] => {
+  const scopes: Scope[] = [];
+  walk(units, unit, (cursor, abbreviation, die, depth) => {
+    const { tag } = abbreviation;
+    const kind = tag === DW_TAG.subprogram ? 'function' : tag === DW_TAG.inlinedSubroutine ? 'inlined' : undefined;
+    if (kind === undefined) {
+      abbreviation.skip(cursor);
+      return !opaqueTags.has(tag);
+    }
+    if (!abbreviation.has(DW_AT.lowPc) && !abbreviation.has(DW_AT.ranges)) {
+      abbreviation.skip(cursor);
+      return false;
+    }
+    const values = abbreviation.read(cursor, unit.offset, scopeAttributes);
+    const ranges = units.codeRanges(values, unit);
+    const first = ranges[0];
+    if (first === undefined) return false;
+    const entryPc = values.get(DW_AT.entryPc);
+    // A constant is relative to the lowest address of the entity (2.18).
+    const entry =
+      entryPc?.kind === 'constant' ? first.start + entryPc.value : (units.address(entryPc, unit) ?? first.start);
+    scopes.push({ kind, die, origin: originOf(values), ranges, entry, depth });
+    return true;
+  });
+  return scopes;
+};
+
+/** The subprograms that are not nested in another, with or without code. */
+export const readSubprograms = (units: Units, unit: Unit): NamedDie[] => {
+  const found: NamedDie[] = [];
+  walk(units, unit, (cursor, abbreviation, die, depth) => {
+    if (abbreviation.tag !== DW_TAG.subprogram) {
+      abbreviation.skip(cursor);
+      return depth === 0 || !opaqueTags.has(abbreviation.tag);
+    }
+    const values = abbreviation.read(cursor, unit.offset, nameAttributes);
+    found.push({ die, name: values.get(DW_AT.name), origin: originOf(values) });
+    return false;
+  });
+  return found;
+};
+
+/** The innermost function or inlined copy at an address. */
+export const innermost = (scopes: readonly Scope[], address: bigint): Scope | undefined => {
+  let best: Scope | undefined;
+  for (const scope of scopes) {
+    if (best !== undefined && scope.depth <= best.depth) continue;
+    if (scope.ranges.some(({ start, end }) => address >= start && address < end)) best = scope;
+  }
+  return best;
+};

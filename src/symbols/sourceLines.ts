@@ -1,0 +1,195 @@
+// From a source line to code. What matches are the file tables of the line programs, not the names of the units:
+// headers have code in many units, and a .c file may be included by another. Only programs that match are decoded.
+
+import { filePath, type LineHeader, lineHeaders, textOf } from './dwarf/line.ts';
+import { LineTable } from './dwarf/lineTable.ts';
+import type { DwarfSections } from './dwarf/sections.ts';
+import { PathPattern } from './sourcePaths.ts';
+
+/** A statement of one line, in the order of the programs. */
+export interface Statement {
+  readonly address: bigint;
+  readonly column: number;
+  /** The row before it, in the same program, is of the same line. */
+  readonly continues: boolean;
+  readonly file: string;
+  readonly header: LineHeader;
+}
+
+interface MatchingProgram {
+  readonly header: LineHeader;
+  /** File number to path. */
+  readonly files: ReadonlyMap<number, string>;
+}
+
+/** The statements of one file, in columns. */
+interface FileStatements {
+  readonly programs: readonly MatchingProgram[];
+  /** Lines with code, ascending. */
+  readonly lines: readonly number[];
+  /** By line: indexes into the columns. */
+  readonly byLine: ReadonlyMap<number, readonly number[]>;
+  readonly addresses: readonly bigint[];
+  readonly columns: readonly number[];
+  readonly programOf: readonly number[];
+  readonly fileOf: readonly number[];
+  readonly continues: readonly boolean[];
+}
+
+/** Files whose statements are kept: an editor asks for one file many times over. */
+const keptFiles = 8;
+
+export class SourceLines {
+  readonly #byFile = new Map<string, FileStatements>();
+
+  constructor(readonly sections: DwarfSections) {}
+
+  /** The statements of the first line from `line` on that has code. */
+  statementsFrom(file: string, line: number): { readonly line: number; readonly statements: Statement[] } | undefined {
+    const found = this.#statementsOf(file);
+    const actual = found.lines[firstAtLeast(found.lines, line)];
+    if (actual === undefined) return undefined;
+    const statements = (found.byLine.get(actual) ?? []).map((index): Statement => {
+      const program = found.programs[found.programOf[index] ?? 0] as MatchingProgram;
+      return {
+        address: found.addresses[index] ?? 0n,
+        column: found.columns[index] ?? 0,
+        continues: found.continues[index] ?? false,
+        file: program.files.get(found.fileOf[index] ?? 0) ?? file,
+        header: program.header,
+      };
+    });
+    return { line: actual, statements };
+  }
+
+  linesBetween(file: string, from: number, to: number): number[] {
+    const { lines } = this.#statementsOf(file);
+    return lines.slice(firstAtLeast(lines, from), firstAtLeast(lines, to + 1));
+  }
+
+  /** Every path in the file tables that contains `pattern`, sorted. */
+  files(pattern: string): string[] {
+    const paths = new Set<string>();
+    // Tables repeat: a path is built once for each pair of a directory and a name.
+    const seen = new Set<string>();
+    for (const header of lineHeaders(this.sections)) {
+      for (const entry of header.files) {
+        if (entry === undefined) continue;
+        const directory = header.directories[entry.directory];
+        if (entry.name >= 0 && (directory ?? 0) >= 0) {
+          const key = `${entry.directory === 0 ? '' : directory},${entry.name}`;
+          if (seen.has(key)) continue;
+          seen.add(key);
+        }
+        const path = filePath(header, this.sections, entry);
+        if (path.includes(pattern)) paths.add(path);
+      }
+    }
+    return [...paths].sort();
+  }
+
+  #statementsOf(file: string): FileStatements {
+    let found = this.#byFile.get(file);
+    if (found === undefined) {
+      found = decode(this.sections, this.#programsOf(new PathPattern(file)));
+      const oldest = this.#byFile.keys().next().value;
+      if (this.#byFile.size >= keptFiles && oldest !== undefined) this.#byFile.delete(oldest);
+      this.#byFile.set(file, found);
+    }
+    return found;
+  }
+
+  #programsOf(pattern: PathPattern): MatchingProgram[] {
+    const matchesName = new NameMatcher(this.sections, pattern.baseName);
+    let best = 1;
+    let programs: MatchingProgram[] = [];
+    for (const header of lineHeaders(this.sections)) {
+      let files: Map<number, string> | undefined;
+      for (let number = 0; number < header.files.length; number++) {
+        const entry = header.files[number];
+        if (entry === undefined || !matchesName.test(header, entry.name)) continue;
+        const path = filePath(header, this.sections, entry);
+        const rank = pattern.rank(path);
+        if (rank < best) continue;
+        if (rank > best) {
+          best = rank;
+          programs = [];
+          files = undefined;
+        }
+        if (files === undefined) {
+          files = new Map();
+          programs.push({ header, files });
+        }
+        files.set(number, path);
+      }
+    }
+    return programs;
+  }
+}
+
+/** Tells whether the last component of a file table's name is the one wanted. Names in .debug_line_str are looked at
+ *  once each, however many tables refer to them. */
+class NameMatcher {
+  readonly #verdicts: Uint8Array; // 0 not known, 1 no, 2 yes
+  readonly #suffix: string;
+
+  constructor(
+    readonly sections: DwarfSections,
+    readonly baseName: string,
+  ) {
+    this.#suffix = `/${baseName}`;
+    const strings = sections.find('.debug_line_str');
+    this.#verdicts = new Uint8Array(strings?.size ?? 0);
+  }
+
+  test(header: LineHeader, name: number): boolean {
+    if (name < 0) return this.#matches(textOf(header, this.sections, name));
+    const known = this.#verdicts[name];
+    if (known === 1) return false;
+    if (known === 2) return true;
+    const matches = this.#matches(textOf(header, this.sections, name));
+    this.#verdicts[name] = matches ? 2 : 1;
+    return matches;
+  }
+
+  #matches(name: string): boolean {
+    return name === this.baseName || name.endsWith(this.#suffix);
+  }
+}
+
+const decode = (sections: DwarfSections, programs: readonly MatchingProgram[]): FileStatements => {
+  const byLine = new Map<number, number[]>();
+  const addresses: bigint[] = [];
+  const columns: number[] = [];
+  const programOf: number[] = [];
+  const fileOf: number[] = [];
+  const continues: boolean[] = [];
+  programs.forEach(({ header, files }, program) => {
+    new LineTable(header, sections).statements(
+      (file) => files.has(file),
+      (statement) => {
+        const index = addresses.push(statement.address) - 1;
+        columns.push(statement.column);
+        programOf.push(program);
+        fileOf.push(statement.file);
+        continues.push(statement.continues);
+        const same = byLine.get(statement.line);
+        if (same === undefined) byLine.set(statement.line, [index]);
+        else same.push(index);
+      },
+    );
+  });
+  const lines = [...byLine.keys()].sort((a, b) => a - b);
+  return { programs, lines, byLine, addresses, columns, programOf, fileOf, continues };
+};
+
+const firstAtLeast = (sorted: readonly number[], value: number): number => {
+  let begin = 0;
+  let end = sorted.length;
+  while (begin < end) {
+    const middle = (begin + end) >>> 1;
+    if ((sorted[middle] ?? 0) < value) begin = middle + 1;
+    else end = middle;
+  }
+  return begin;
+};

@@ -1,0 +1,48 @@
+// Which of the paths in the debug information a path of the user's means.
+
+/** Components with `.` and `..` resolved as far as the path itself allows. */
+const componentsOf = (path: string): string[] => {
+  const components: string[] = [];
+  for (const component of path.replaceAll('\\', '/').split('/')) {
+    if (component === '' || component === '.') continue;
+    const last = components.at(-1);
+    if (component === '..' && last !== undefined && last !== '..') components.pop();
+    else components.push(component);
+  }
+  return components;
+};
+
+const isAbsolute = (path: string): boolean => /^([/\\]|[A-Za-z]:[/\\])/.test(path);
+
+/** Compares paths by whole trailing components. */
+export class PathPattern {
+  /** The last component, which every match ends with. */
+  readonly baseName: string;
+  readonly #components: readonly string[];
+  readonly #absolute: boolean;
+
+  constructor(readonly path: string) {
+    this.#components = componentsOf(path);
+    this.#absolute = isAbsolute(path);
+    this.baseName = this.#components.at(-1) ?? '';
+  }
+
+  /** How well a path matches, 0 for not at all. Only the best matches of an image count:
+   *  - the same path
+   *  - one is the end of the other, where what is longer may be anything: `init/main.c` and `/src/linux/init/main.c`;
+   *    the more components the better, so that `lib/string.c` does not stand for `tools/lib/string.c`
+   *  - both are absolute and end alike in at least a directory and a name: two checkouts of one tree */
+  rank(path: string): number {
+    const other = componentsOf(path);
+    const mine = this.#components;
+    let common = 0;
+    while (common < mine.length && common < other.length && mine.at(-1 - common) === other.at(-1 - common)) common++;
+    if (common === 0) return 0;
+    const absolute = isAbsolute(path);
+    const allMine = common === mine.length;
+    const allOther = common === other.length;
+    if (allMine && allOther && absolute === this.#absolute) return 3e6;
+    if ((allMine && !this.#absolute) || (allOther && !absolute)) return 2e6 + common;
+    return common >= 2 ? 1e6 + common : 0;
+  }
+}
