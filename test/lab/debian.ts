@@ -64,6 +64,9 @@ function machineSources(): string {
   return debianSources(files.map((name) => ({ name, text: readFileSync(name, 'utf8') })));
 }
 
+/** Architectures whose indices this process has read. */
+const updated = new Set<string>();
+
 /** A package is not to be had: the archive has dropped the version, or cannot be reached. */
 export class DownloadError extends Error {}
 
@@ -122,8 +125,10 @@ Debug::NoLocking "true";
     });
   }
 
-  /** Reads the signed indices anew. */
+  /** Reads the signed indices anew, once in the life of this process. */
   async update(): Promise<void> {
+    if (updated.has(this.#architecture)) return;
+    updated.add(this.#architecture);
     this.#progress(`reading Debian's package indices (${this.#architecture})`);
     await this.#apt('apt-get', ['update', '--error-on=any']);
   }

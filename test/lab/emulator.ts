@@ -73,7 +73,7 @@ export class Emulator {
     this.#console = log;
     this.ended = once(child, 'close').then(([status, signal]) => {
       running.delete(this);
-      rmSync(this.#scratch, { recursive: true, force: true });
+      this.removeScratch();
       return signal ? String(signal) : `status ${status}`;
     });
     running.add(this);
@@ -84,10 +84,15 @@ export class Emulator {
     return this.#console.slice(-40).join('\n');
   }
 
+  /** Removes what QEMU needed only to start; to be called when the lab is up, so that nothing is left behind later. */
+  removeScratch(): void {
+    rmSync(this.#scratch, { recursive: true, force: true });
+  }
+
   /** Ends QEMU at once; `ended` tells when it is gone. */
   kill(): void {
     this.#process.kill('SIGKILL');
-    rmSync(this.#scratch, { recursive: true, force: true });
+    this.removeScratch();
   }
 
   /** Starts QEMU; resolves when it is there, long before the lab is. */

@@ -196,6 +196,7 @@ export class Lab {
           return;
         }
         clearTimeout(timer);
+        this.#emulator.removeScratch();
         resolve();
       });
       this.#emulator.channel.on('error', () => {}); // QEMU's end is reported below
@@ -272,10 +273,13 @@ export async function bootLab(options: LabOptions = {}): Promise<Lab> {
 
 /** Boots a lab with its shell on this terminal; resolves when that has ended. */
 export async function shellInLab(options: LabOptions = {}): Promise<void> {
-  const { rows = 24, columns = 80 } = process.stdout;
-  const emulator = await startMachine(options, { rows, columns });
+  // A terminal that does not know its size says 0.
+  const emulator = await startMachine(options, {
+    rows: process.stdout.rows || 24,
+    columns: process.stdout.columns || 80,
+  });
   // Read it, lest the agent blocks.
-  emulator.channel.resume();
+  emulator.channel.resume().once('data', () => emulator.removeScratch());
   await emulator.ended;
 }
 

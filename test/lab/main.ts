@@ -1,10 +1,11 @@
 /** `npm run lab`: the lab by hand. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { reportProgress } from './cache.ts';
 import { bootLab, hostImage, kernelSource, type LabCpu, type LabOptions, shellInLab, vmlinux } from './lab.ts';
 import { resolveRelease } from './release.ts';
+import { tool } from './tools.ts';
 
 const USAGE = `Usage: npm run lab -- [OPTIONS] [SCRIPT [ARGUMENTS]]
 An emulated arm64 host with KVM: a shell in it, or SCRIPT run in it, whose exit status it takes.
@@ -28,6 +29,7 @@ async function main(): Promise<number> {
   if (values.update) await resolveRelease(reportProgress, true);
   if (values.prepare) {
     await hostImage();
+    await tool('qemu-system-aarch64', reportProgress);
     if (values.vmlinux) process.stdout.write(`vmlinux: ${(await vmlinux()).file}\n`);
     if (values.source) process.stdout.write(`sources: ${await kernelSource()}\n`);
     return 0;
@@ -49,6 +51,7 @@ async function main(): Promise<number> {
 }
 
 async function runScript(script: string, args: string[], options: LabOptions): Promise<number> {
+  if (!existsSync(script)) throw new Error(`there is no script ${script}`);
   const path = `/job/${basename(script)}`;
   const lab = await bootLab({ ...options, files: { ...options.files, [path]: readFileSync(script) } });
   try {
