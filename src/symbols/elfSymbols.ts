@@ -1,4 +1,4 @@
-// .symtab (gABI, "ElfSymbol Table"). It comes before DWARF for names: aliases and assembly are only here.
+// .symtab (gABI, "Symbol Table"). It comes before DWARF for names: aliases and assembly are only here.
 
 import { Cursor } from '../base/bytes.ts';
 import { FormatError } from '../base/errors.ts';

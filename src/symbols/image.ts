@@ -13,7 +13,7 @@ import { SourceLines } from './sourceLines.ts';
 
 export type { CfaRule, RegisterRule, UnwindRow } from './dwarf/unwindRow.ts';
 export type { Machine } from './elf.ts';
-export type { ElfSymbol } from './elfSymbols.ts';
+export type { ElfSymbol, ElfSymbol as Symbol } from './elfSymbols.ts';
 
 export interface SourceLocation {
   /** As DWARF says: the name joined with its directory. What is in the compilation directory stays relative
