@@ -30,21 +30,18 @@ const singles: ReadonlyMap<number, string> = new Map([
   [47, 'ffr'],
 ]);
 
-// TCR_EL1 (Arm ARM, D24.2): 5:0 T0SZ, 21:16 T1SZ, 37 TBI0, 38 TBI1, 51 TBID0, 52 TBID1.
+// TCR_EL1 (Arm ARM, D24.2): 5:0 T0SZ, 21:16 T1SZ. Without it the address is taken for one of 48 bits, Linux's usual.
 const DEFAULT_ADDRESS_BITS = 48;
-const TAG = 0xffn << 56n;
 
-/** An address without its pointer authentication code. The code takes the bits from 64 - TnSZ up, less bit 55, which
- *  keeps saying which half the address is in, and less the top byte where that is an ignored tag (Arm ARM, D8.8; pseudo-
- *  code AArch64.Strip). For a code address TBIn ignores the top byte unless TBIDn says data only. Either way those bits
- *  are copies of bit 55 in the address that is meant, so an ignored tag of a code address goes too: breakpoints, symbols
- *  and frames are looked up without. */
+/** An address without its pointer authentication code: the bits from 64 - TnSZ up become copies of bit 55, which says
+ *  which half the address is in (Arm ARM, D8.8; pseudocode AArch64.Strip). That takes a tag in the top byte away too,
+ *  also where TCR_EL1.TBIn kept it out of the code: breakpoints, symbols and frames are looked up without. */
 function codeAddress(value: bigint, registers: RegisterValues): Gva {
   const upper = ((value >> 55n) & 1n) === 1n;
   const tcr = registers.get('tcr_el1');
-  const bits = tcr === undefined ? DEFAULT_ADDRESS_BITS : addressBits(tcr, upper);
-  const above = (((1n << 64n) - 1n) >> BigInt(bits)) << BigInt(bits);
-  return Gva(upper ? value | above | TAG : value & ~(above | TAG));
+  const bits = BigInt(tcr === undefined ? DEFAULT_ADDRESS_BITS : addressBits(tcr, upper));
+  const address = BigInt.asUintN(Number(bits), value);
+  return Gva(upper ? address | (-1n << bits) : address);
 }
 
 /** 64 - TnSZ. A vCPU before its MMU is set up has TnSZ 0, which as an address size means nothing. */

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { finishStep, planStep } from '../../src/arch/aarch64/step.ts';
+
+// Masks: D 0x200, A 0x100, I 0x80, F 0x40. Held off by the debugger: A, I, F = 0x1c0.
+const HELD = 0x1c0n;
+const PC = 0xffff_8000_1000_0000n;
+const VBAR = 0xffff_8000_1001_0000n;
+const NOP = 0xd503201f;
+const SVC = 0xd4000001;
+const ERET = 0xd69f03e0;
+
+const result = (pstate: bigint, pc = PC + 4n, spsr_el1 = 0x6000_0000n, elr_el1 = 0x40_0000n) => ({
+  pc,
+  pstate,
+  spsr_el1,
+  elr_el1,
+  vbar_el1: VBAR,
+});
+const step = (instruction: number, before: bigint, after: ReturnType<typeof result>) =>
+  finishStep(planStep(instruction, { pc: PC, pstate: before }), after);
+
+test('the step runs with A, I and F set and everything else as it was', () => {
+  for (const pstate of [0x5n, 0x85n, 0x3c5n, 0x6040_0005n, 0x0n, 0x10n]) {
+    assert.equal(planStep(NOP, { pc: PC, pstate }).pstate, pstate | HELD);
+  }
+});
+
+test('after an ordinary instruction the masks are as before, and the flags as the instruction left them', () => {
+  assert.deepEqual(step(NOP, 0x5n, result(0x5n | HELD)), { pstate: 0x5n });
+  assert.deepEqual(step(NOP, 0x85n, result(0x8000_0005n | HELD)), { pstate: 0x8000_0085n });
+  assert.deepEqual(step(NOP, 0x3c5n, result(0x3c5n)), {}); // nothing to write
+  assert.deepEqual(step(NOP, 0x5n, result(0x4n | HELD)), { pstate: 0x4n }); // MSR SPSel, say
+});
+
+// Defect 3 of a debugger that always puts back what it saved.
+test('a stepped MSR DAIFSet, DAIFClr or DAIF, Xt keeps its effect', () => {
+  for (const [text, word, before, after, expected] of [
+    ['daifset I', 0xd50342df, 0x5n, 0x1c5n, { pstate: 0x85n }],
+    ['daifset DAIF', 0xd5034fdf, 0x5n, 0x3c5n, {}],
+    ['daifset D alone', 0xd50348df, 0x5n, 0x3c5n, { pstate: 0x205n }],
+    ['daifclr I', 0xd50342ff, 0x3c5n, 0x345n, {}],
+    ['daifclr I, others held', 0xd50342ff, 0x85n, 0x145n, { pstate: 0x5n }],
+    ['daifclr DAIF', 0xd5034fff, 0x3c5n, 0x5n, {}],
+    ['daifclr D alone', 0xd50348ff, 0x285n, 0x1c5n, { pstate: 0x85n }],
+    ['msr daif, x5 with 0', 0xd51b4225, 0x3c5n, 0x5n, {}],
+    ['msr daif, x5 with 0x3c0', 0xd51b4225, 0x5n, 0x3c5n, {}],
+    ['msr daif, x5 with 0x80', 0xd51b4225, 0x5n, 0x85n, {}],
+  ] as const) {
+    assert.deepEqual(step(word, before, result(after)), expected, text);
+  }
+});
+
+test('a stepped MRS DAIF reads the masks of the guest', () => {
+  assert.deepEqual(step(0xd53b4231, 0x5n, result(0x5n | HELD)), { pstate: 0x5n, x17: 0n });
+  assert.deepEqual(step(0xd53b4231, 0x6000_0285n, result(0x6000_0285n | HELD)), { pstate: 0x6000_0285n, x17: 0x280n });
+  assert.deepEqual(step(0xd53b423f, 0x5n, result(0x5n | HELD)), { pstate: 0x5n }); // XZR
+});
+
+test('a stepped ERET leaves PSTATE as SPSR_EL1 gave it', () => {
+  assert.deepEqual(step(ERET, 0x3c5n, result(0x0n, 0x40_0000n)), {}); // to EL0, interrupts on
+  assert.deepEqual(step(ERET, 0x3c5n, result(0x85n, PC + 0x100n)), {}); // to EL1, IRQ masked
+});
+
+test('an instruction that did not start leaves no trace, whatever it is', () => {
+  for (const word of [NOP, ERET, 0xd50342ff, 0xd51b4225, 0xd53b4231]) {
+    assert.deepEqual(step(word, 0x5n, result(0x5n | HELD, PC)), { pstate: 0x5n });
+  }
+});
+
+test('an exception taken during the step saves the masks of the guest', () => {
+  for (const [text, word, before, vector, elr] of [
+    ['svc from EL0', SVC, 0x6000_0000n, 0x400n, PC + 4n],
+    ['abort from EL0', NOP, 0x0n, 0x400n, PC],
+    ['abort from EL1h', NOP, 0x8040_0005n, 0x200n, PC],
+    ['abort from EL1h, IRQ masked', NOP, 0x85n, 0x200n, PC],
+    ['abort from EL1t', NOP, 0x4n, 0x000n, PC],
+    ['svc from T32', 0xdf00df00, 0x30n, 0x600n, PC + 2n],
+    ['eretaa that fails authentication', 0xd69f0bff, 0x5n, 0x200n, PC],
+    ['msr daif from EL0, undefined there', 0xd51b4225, 0x0n, 0x400n, PC],
+  ] as const) {
+    const taken = result(0x3c5n, VBAR + vector, before | HELD, elr);
+    assert.deepEqual(step(word, before, taken), { spsr_el1: before }, text);
+  }
+});
+
+test('SPSR_EL1.SS after an exception is the guest own, not the step', () => {
+  const SS = 1n << 21n;
+  assert.deepEqual(step(NOP, 0x5n, result(0x3c5n, VBAR + 0x200n, 0x5n | HELD | SS, PC)), { spsr_el1: 0x5n });
+  assert.deepEqual(step(NOP, 0x3c5n, result(0x3c5n, VBAR + 0x200n, 0x3c5n, PC)), {});
+});
+
+test('a branch that only looks like an exception does not change SPSR_EL1', () => {
+  // br to the vector with everything masked, but SPSR_EL1 and ELR_EL1 are of an older exception.
+  const older = result(0x3c5n, VBAR + 0x200n, 0x6000_0000n, 0x40_0000n);
+  assert.deepEqual(step(0xd61f00a0, 0x205n, older), { pstate: 0x205n });
+  const notEntry = result(0x3c5n, VBAR + 0x280n, 0x5n | HELD, PC);
+  assert.deepEqual(step(0xd61f00a0, 0x205n, notEntry), { pstate: 0x205n });
+});
+
+test('in AArch32 bit 9 is the endianness, which the step leaves alone', () => {
+  const SETEND_BE = 0xf1010200;
+  assert.equal(planStep(SETEND_BE, { pc: PC, pstate: 0x10n }).pstate, 0x1d0n);
+  assert.deepEqual(step(SETEND_BE, 0x10n, result(0x3d0n)), { pstate: 0x210n });
+});
