@@ -94,14 +94,13 @@ export class BreakpointPlaces {
   /** Units that may have a function of that name. */
   #unitsNaming(name: string): Unit[] {
     const { info, sections } = this.units;
-    const needles = [Buffer.from(`${name}\0`)];
+    const needles: Buffer[] = [];
     if (sections.find('.debug_str') !== undefined) {
-      for (const offset of stringOffsets(sections.whole('.debug_str'), name)) {
-        const needle = Buffer.alloc(4);
-        needle.writeUInt32LE(offset);
-        needles.push(needle);
-      }
+      for (const offset of stringOffsets(sections.whole('.debug_str'), name)) needles.push(needleOf(offset));
     }
+    // Compilers put names into .debug_str unless they are shorter than a reference to it. The text of a long name is
+    // therefore searched for only when it is not there.
+    if (needles.length === 0 || name.length < 8) needles.push(Buffer.from(`${name}\0`));
     // Names by index (clang's DW_FORM_strx) cannot be searched for as bytes.
     const searchable = sections.find('.debug_str_offsets') === undefined;
     const matching: Unit[] = [];
@@ -126,6 +125,14 @@ export class BreakpointPlaces {
     return found;
   }
 }
+
+/** An offset as it is in .debug_info, without the zero bytes in front: a search stops at every first byte. */
+const needleOf = (offset: number): Buffer => {
+  const needle = Buffer.alloc(4);
+  needle.writeUInt32LE(offset);
+  const first = needle.findIndex((byte) => byte !== 0);
+  return needle.subarray(Math.max(first, 0));
+};
 
 const hasLocationLists = (unit: Unit): boolean =>
   unit.abbreviations.all.some(({ attributes }) =>

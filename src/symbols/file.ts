@@ -12,9 +12,8 @@ export interface ByteSource {
   peek(offset: number, length: number): Uint8Array;
 }
 
-// One read of this size costs about what one of 4 KiB does, and whole scans stay within a few hundred calls. mmap was
-// no faster and makes every touched page resident.
-const windowBytes = 1 << 20;
+// Scans of a whole section stay within a few dozen calls. mmap was no faster and makes every touched page resident.
+const windowBytes = 4 << 20;
 
 /** A regular file read by `pread` through one window. */
 export class PagedFile {

@@ -73,16 +73,17 @@ export class SourceLines {
     // Tables repeat: a path is built once for each pair of a directory and a name.
     const seen = new Set<string>();
     for (const header of lineHeaders(this.sections)) {
-      for (const entry of header.files) {
-        if (entry === undefined) continue;
-        const directory = header.directories[entry.directory];
-        if (entry.name >= 0 && (directory ?? 0) >= 0) {
-          const key = `${entry.directory === 0 ? '' : directory},${entry.name}`;
+      const { names, directories } = header.files;
+      for (let number = 0; number < names.length; number++) {
+        const name = names[number] ?? 0;
+        const directory = directories[number] === 0 ? undefined : header.directories[directories[number] ?? 0];
+        if (name >= 0 && (directory ?? 0) >= 0) {
+          const key = `${directory},${name}`;
           if (seen.has(key)) continue;
           seen.add(key);
         }
-        const path = filePath(header, this.sections, entry);
-        if (path.includes(pattern)) paths.add(path);
+        const path = filePath(header, this.sections, number);
+        if (path !== '' && path.includes(pattern)) paths.add(path);
       }
     }
     return [...paths].sort();
@@ -105,10 +106,10 @@ export class SourceLines {
     let programs: MatchingProgram[] = [];
     for (const header of lineHeaders(this.sections)) {
       let files: Map<number, string> | undefined;
-      for (let number = 0; number < header.files.length; number++) {
-        const entry = header.files[number];
-        if (entry === undefined || !matchesName.test(header, entry.name)) continue;
-        const path = filePath(header, this.sections, entry);
+      const { names } = header.files;
+      for (let number = 0; number < names.length; number++) {
+        if (!matchesName.test(header, names[number] ?? 0)) continue;
+        const path = filePath(header, this.sections, number);
         const rank = pattern.rank(path);
         if (rank < best) continue;
         if (rank > best) {

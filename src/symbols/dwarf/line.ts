@@ -9,9 +9,12 @@ import type { DwarfSections } from './sections.ts';
 /** A string of a file table. Names repeat in thousands of tables, so they stay references until somebody asks. */
 type StringReference = number; // ≥ 0: offset in .debug_line_str; < 0: -1 - index into `texts`
 
-export interface FileEntry {
-  readonly name: StringReference;
-  readonly directory: number;
+/** Files by the number that programs use. DWARF 4 counts from 1, and then number 0 has an empty name. In columns: all
+ *  the tables of a kernel have close to a million entries. */
+export interface FileTable {
+  readonly names: readonly StringReference[];
+  /** Numbers of directories. */
+  readonly directories: readonly number[];
 }
 
 /** The header of one program. Offsets are in .debug_line. */
@@ -29,8 +32,7 @@ export interface LineHeader extends Encoding {
   readonly operandCounts: Uint8Array;
   /** By the number that programs use: 0 is the compilation directory, in DWARF 4 as well (there without a name). */
   readonly directories: readonly (StringReference | undefined)[];
-  /** By the number that programs use. DWARF 4 counts from 1, DWARF 5 from 0. */
-  readonly files: readonly (FileEntry | undefined)[];
+  readonly files: FileTable;
   /** Strings that are in the header itself, or in a section other than .debug_line_str. */
   readonly texts: readonly string[];
 }
@@ -122,20 +124,21 @@ const readOldTables = (cursor: Cursor): Tables => {
   };
   const directories: (StringReference | undefined)[] = [undefined];
   for (let name = text(); name !== undefined; name = text()) directories.push(name);
-  const files: (FileEntry | undefined)[] = [undefined];
+  const names: StringReference[] = [-texts.push('')];
+  const directoryOf: number[] = [0];
   for (let name = text(); name !== undefined; name = text()) {
-    const directory = cursor.uleb();
+    names.push(name);
+    directoryOf.push(cursor.uleb());
     cursor.skipLeb();
     cursor.skipLeb();
-    files.push({ name, directory });
   }
-  return { directories, files, texts };
+  return { directories, files: { names, directories: directoryOf }, texts };
 };
 
 // Version 5: each table is a description of its entries, (content type ULEB, form ULEB) pairs, a count, the entries.
 const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections): Tables => {
   const texts: string[] = [];
-  const table = (): FileEntry[] => {
+  const table = (): FileTable => {
     const kinds: number[] = [];
     const forms: number[] = [];
     for (let pairs = cursor.u8(); pairs > 0; pairs--) {
@@ -145,7 +148,8 @@ const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections)
     const count = cursor.uleb();
     // Entries of no bytes would let a count run wild.
     if (count > cursor.remaining) cursor.fail(`a table of ${count} entries, ${cursor.remaining} bytes left`);
-    const entries: FileEntry[] = [];
+    const names: StringReference[] = [];
+    const directories: number[] = [];
     for (let index = 0; index < count; index++) {
       let name: StringReference = 0;
       let directory = 0;
@@ -155,12 +159,13 @@ const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections)
         else if (kinds[i] === DW_LNCT.directoryIndex) directory = readIndex(cursor, form);
         else skipForm(cursor, form, encoding);
       }
-      entries.push({ name, directory });
+      names.push(name);
+      directories.push(directory);
     }
-    return entries;
+    return { names, directories };
   };
-  const directories = table().map((entry) => entry.name);
-  return { directories, files: table(), texts };
+  const { names } = table();
+  return { directories: names, files: table(), texts };
 };
 
 const readString = (
@@ -208,11 +213,15 @@ export const textOf = (header: LineHeader, sections: DwarfSections, reference: S
   return decodeText(bytes.subarray(reference, end));
 };
 
-/** The name of a file joined with its directory; what is in the compilation directory stays relative to it. */
-export const filePath = (header: LineHeader, sections: DwarfSections, file: FileEntry): string => {
-  const name = textOf(header, sections, file.name);
-  const directory = header.directories[file.directory];
-  if (file.directory === 0 || directory === undefined || name.startsWith('/')) return name;
+/** The name of a file joined with its directory; what is in the compilation directory stays relative to it. Empty when
+ *  the table has no such file. */
+export const filePath = (header: LineHeader, sections: DwarfSections, number: number): string => {
+  const reference = header.files.names[number];
+  if (reference === undefined) return '';
+  const name = textOf(header, sections, reference);
+  const index = header.files.directories[number] ?? 0;
+  const directory = header.directories[index];
+  if (index === 0 || directory === undefined || name.startsWith('/')) return name;
   const prefix = textOf(header, sections, directory);
   return prefix === '' ? name : `${prefix.endsWith('/') ? prefix : `${prefix}/`}${name}`;
 };

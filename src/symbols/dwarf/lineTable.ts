@@ -34,16 +34,16 @@ export interface StatementRow {
 
 /** Columns that grow together. */
 class Rows {
-  offsets = new Uint32Array(1024);
-  files = new Uint32Array(1024);
-  lines = new Uint32Array(1024);
-  columns = new Uint16Array(1024);
-  flags = new Uint8Array(1024);
+  offsets = new Uint32Array(0);
+  files = new Uint32Array(0);
+  lines = new Uint32Array(0);
+  columns = new Uint16Array(0);
+  flags = new Uint8Array(0);
   count = 0;
 
   push(offset: number, file: number, line: number, column: number, flags: number): void {
     const at = this.count++;
-    if (at === this.offsets.length) this.#grow();
+    if (at >= this.offsets.length) this.#resize(Math.max(8192, at * 2));
     this.offsets[at] = offset;
     this.files[at] = file;
     this.lines[at] = line;
@@ -51,29 +51,45 @@ class Rows {
     this.flags[at] = flags;
   }
 
-  #grow(): void {
-    const size = this.offsets.length * 2;
-    const larger = <T extends Uint32Array | Uint16Array | Uint8Array>(column: T, copy: T): T => {
+  /** A copy without slack. */
+  exact(): Rows {
+    const copy = new Rows();
+    copy.offsets = this.offsets.slice(0, this.count);
+    copy.files = this.files.slice(0, this.count);
+    copy.lines = this.lines.slice(0, this.count);
+    copy.columns = this.columns.slice(0, this.count);
+    copy.flags = this.flags.slice(0, this.count);
+    copy.count = this.count;
+    return copy;
+  }
+
+  #resize(size: number): void {
+    const resized = <T extends Uint32Array | Uint16Array | Uint8Array>(column: T, copy: T): T => {
       copy.set(column);
       return copy;
     };
-    this.offsets = larger(this.offsets, new Uint32Array(size));
-    this.files = larger(this.files, new Uint32Array(size));
-    this.lines = larger(this.lines, new Uint32Array(size));
-    this.columns = larger(this.columns, new Uint16Array(size));
-    this.flags = larger(this.flags, new Uint8Array(size));
+    this.offsets = resized(this.offsets, new Uint32Array(size));
+    this.files = resized(this.files, new Uint32Array(size));
+    this.lines = resized(this.lines, new Uint32Array(size));
+    this.columns = resized(this.columns, new Uint16Array(size));
+    this.flags = resized(this.flags, new Uint8Array(size));
   }
 }
 
+/** Rows are collected here and copied out: a thousand tables in a row would otherwise leave as many sets of columns
+ *  for the collector, which notices memory outside of its heap late. */
+const scratch = new Rows();
+
 export class LineTable {
-  readonly #rows = new Rows();
+  readonly #rows: Rows;
   readonly #sequences: Sequence[] = [];
 
   constructor(
     readonly header: LineHeader,
     readonly sections: DwarfSections,
   ) {
-    const rows = this.#rows;
+    const rows = scratch;
+    rows.count = 0;
     const sequences = this.#sequences;
     let sequence: Sequence | undefined;
     const sink: LineSink = {
@@ -92,13 +108,13 @@ export class LineTable {
       },
     };
     runLineProgram(sections.get('.debug_line'), header, sink);
+    this.#rows = rows.exact();
     sequences.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0));
   }
 
   /** The path of a file number; undefined when the table has no such file. */
   file(number: number): string | undefined {
-    const entry = this.header.files[number];
-    return entry === undefined ? undefined : filePath(this.header, this.sections, entry);
+    return filePath(this.header, this.sections, number) || undefined;
   }
 
   /** The line of the code at an address, with all the code of that line around it. */
