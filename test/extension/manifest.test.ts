@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { breakpointModes, consoles, exitTraps, parseAttach, parseLaunch, vmmKinds } from '../../src/dap/arguments.ts';
 
 type Properties = Record<string, { markdownDescription?: string; enum?: string[]; enumDescriptions?: string[] }>;
 interface Debugger {
@@ -39,7 +40,35 @@ describe('package.json', () => {
     for (const offered of [...kvm.initialConfigurations, ...kvm.configurationSnippets.map(({ body }) => body)]) {
       const known = [...common, ...Object.keys(offered.request === 'attach' ? attach : launch)];
       for (const name of Object.keys(offered)) assert.ok(known.includes(name), name);
+      if (offered.request === 'launch')
+        parseLaunch(offered); // throws where the adapter would refuse it
+      else assert.throws(() => parseAttach(offered), /"pid"/); // still the variable that asks
     }
+  });
+
+  it('offers the choices and fields that the adapter takes', () => {
+    assert.deepEqual(launch.vmm?.enum, [...vmmKinds]);
+    assert.deepEqual(launch.breakpointMode?.enum, [...breakpointModes]);
+    assert.deepEqual(launch.console?.enum, [...consoles]);
+    assert.deepEqual(launch.exitTrap?.enum, [...exitTraps]);
+    // What neither parser looks at would be offered in vain.
+    const read = new Set<string>();
+    const get = (target: object, name: string | symbol): unknown => {
+      read.add(String(name));
+      return Reflect.get(target, name);
+    };
+    const seen = (values: object) => new Proxy(values, { get });
+    parseLaunch(seen({ kernel: 'Image' }));
+    parseLaunch(seen({ command: ['vmm'] }));
+    parseAttach(seen({ pid: 1 }));
+    assert.deepEqual(
+      [...Object.keys(launch), ...Object.keys(attach)].filter((name) => !read.has(name)),
+      [],
+    );
+    assert.deepEqual(
+      [...read].filter((name) => !(name in launch) && !(name in attach) && name !== 'remote'),
+      [],
+    );
   });
 
   it('names every package at one exact version', () => {

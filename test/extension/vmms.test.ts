@@ -3,7 +3,6 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { withNumericPid } from '../../src/extension/configuration.ts';
 import { findVmms } from '../../src/extension/vmms.ts';
 
 describe('the list of running VMMs', () => {
@@ -40,10 +39,4 @@ describe('the list of running VMMs', () => {
   it('can be made of the real /proc', async () => {
     assert.ok(Array.isArray((await findVmms()).vmms));
   });
-});
-
-it('a pid that a variable put into the configuration becomes a number', () => {
-  const configuration = { type: 'kvm', request: 'attach', name: 'x' };
-  assert.equal(withNumericPid({ ...configuration, pid: '4711' }).pid, 4711);
-  assert.equal(withNumericPid({ ...configuration, pid: 'init' }).pid, 'init'); // the adapter names the field
 });

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { reportProgress } from '../lab/cache.ts';
+import { type Installation, installation } from './installation.ts';
+import { ScriptedAdapter } from './scriptedAdapter.ts';
+import { makeVsix, Workbench } from './workbench.ts';
+
+const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-vscode-'));
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+let installed: Installation | undefined;
+let skip: string | false = false;
+try {
+  installed = await installation(reportProgress);
+} catch (error) {
+  skip = `VS Code cannot be set up here: ${error instanceof Error ? error.message : error}`;
+}
+const vsix = installed && (await makeVsix(repository, scratch));
+
+/** Runs `body` in a VS Code with the VSIX installed and a workspace of main.c and launch.json. */
+async function inWorkbench(
+  name: string,
+  configuration: object,
+  body: (workbench: Workbench, workspace: string) => Promise<void>,
+): Promise<void> {
+  assert.ok(installed && vsix);
+  const workspace = join(scratch, name, 'workspace');
+  mkdirSync(join(workspace, '.vscode'), { recursive: true });
+  writeFileSync(join(workspace, 'main.c'), 'void setup(void);\n\nvoid start_kernel(void)\n{\n\tsetup();\n}\n');
+  const launch = { version: '0.2.0', configurations: [{ type: 'kvm', name: 'Guest kernel', ...configuration }] };
+  writeFileSync(join(workspace, '.vscode/launch.json'), JSON.stringify(launch));
+  const workbench = await Workbench.open(installed, vsix, workspace, join(scratch, name, 'server'));
+  try {
+    await body(workbench, workspace);
+  } catch (error) {
+    const picture = join(tmpdir(), `kvm-debug-${name}.png`);
+    await workbench.page.screenshot({ path: picture });
+    throw new Error(`see ${picture}`, { cause: error });
+  } finally {
+    await workbench.close();
+  }
+}
+
+test('F5 from the VSIX shows the stop: stack, registers, breakpoint', { skip }, async () => {
+  const adapter = await ScriptedAdapter.listen(join(scratch, 'stop/workspace/main.c'));
+  try {
+    const configuration = { request: 'attach', pid: 4711, debugServer: adapter.port };
+    await inWorkbench('stop', configuration, async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.clickGutter(5);
+      await page.keyboard.press('F5');
+      await page.locator('.codicon-debug-stackframe').first().waitFor();
+      await page.locator('.debug-call-stack .monaco-list-row', { hasText: 'start_kernel' }).waitFor();
+      await page.locator('.debug-call-stack .monaco-list-row', { hasText: 'vCPU 1' }).waitFor();
+      await page.locator('.debug-variables .monaco-list-row', { hasText: 'General' }).click();
+      await page.locator('.debug-variables .monaco-list-row', { hasText: '0x0000000040000000' }).waitFor();
+    });
+    const breakpoints = adapter.argumentsOf('setBreakpoints')?.breakpoints as { line: number }[];
+    assert.deepEqual(
+      breakpoints.map(({ line }) => line),
+      [5],
+    );
+  } finally {
+    adapter.close();
+  }
+});
+
+test('F5 starts the adapter of the VSIX, whose refusal is shown', { skip }, async () => {
+  const configuration = { request: 'launch', kernel: '/nonexistent/Image', symbols: '/nonexistent/vmlinux' };
+  await inWorkbench('refusal', configuration, async (workbench) => {
+    await workbench.openFile('main.c');
+    await workbench.clickGutter(5);
+    await workbench.page.keyboard.press('F5');
+    await workbench.page.locator('.monaco-dialog-box', { hasText: '/nonexistent/' }).waitFor();
+  });
+});
