@@ -1,19 +1,28 @@
 // Bundles the programs of the package into dist/. koffi stays external (esbuild cannot bundle a native addon);
 // everything else is inside the bundles. dist/ is CommonJS, which both plain Node and VS Code's runtime load.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
 
 rmSync('dist', { recursive: true, force: true });
 mkdirSync('dist', { recursive: true });
 writeFileSync('dist/package.json', `${JSON.stringify({ type: 'commonjs' })}\n`);
+// Capstone looks for its code beside the program it is in; only its CommonJS form can be bundled as CommonJS.
+const capstone = './node_modules/capstone-wasm/dist';
+copyFileSync(`${capstone}/capstone.wasm`, 'dist/capstone.wasm');
 await build({
-  entryPoints: { adapter: 'src/adapter.ts', guardian: 'src/guardian.ts', extension: 'src/extension/extension.ts' },
+  entryPoints: {
+    adapter: 'src/adapter.ts',
+    console: 'src/console.ts',
+    guardian: 'src/guardian.ts',
+    extension: 'src/extension/extension.ts',
+  },
   outdir: 'dist',
   bundle: true,
   platform: 'node',
   target: 'node20',
   format: 'cjs',
   external: ['koffi', 'vscode'],
+  alias: { 'capstone-wasm': `${capstone}/index.cjs` },
   sourcemap: true,
   logLevel: 'warning',
 });

@@ -1,0 +1,122 @@
+// What launch.json may say, validated: every field by its name, one sentence with the remedy.
+import { UserError } from '../base/errors.ts';
+import { Fields } from './fields.ts';
+
+export const vmmKinds = ['kvmtool', 'qemu'] as const;
+export const breakpointModes = ['auto', 'software', 'hardware'] as const;
+export const consoles = ['integratedTerminal', 'externalTerminal', 'internalConsole'] as const;
+export const exitTraps = ['auto', 'perf', 'syscall'] as const;
+
+export interface CommonConfiguration {
+  readonly symbols: string | undefined;
+  readonly modules: readonly string[];
+  readonly sourceMap: Readonly<Record<string, string>>;
+  readonly stopOnEntry: boolean;
+  readonly breakpointMode: (typeof breakpointModes)[number];
+  readonly exitTrap: (typeof exitTraps)[number];
+}
+
+/** How to start the VMM. */
+export type VmmConfiguration =
+  | { readonly kind: 'command'; readonly argv: readonly [string, ...string[]] }
+  | {
+      readonly kind: (typeof vmmKinds)[number];
+      /** Undefined: the usual names are looked up on PATH. */
+      readonly path: string | undefined;
+      readonly arguments: readonly string[];
+      readonly kernel: string;
+      readonly initrd: string | undefined;
+      readonly disk: string | undefined;
+      readonly cpus: number;
+      readonly memoryMiB: number;
+      readonly params: string | undefined;
+    };
+
+export interface LaunchConfiguration extends CommonConfiguration {
+  readonly vmm: VmmConfiguration;
+  /** The kernel image, when the configuration names one; with `command` it is only checked against the symbols. */
+  readonly kernel: string | undefined;
+  readonly console: (typeof consoles)[number];
+  readonly cwd: string | undefined;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+export interface AttachConfiguration extends CommonConfiguration {
+  readonly pid: number;
+}
+
+function common(fields: Fields): CommonConfiguration {
+  return {
+    symbols: fields.optionalString('symbols') || undefined,
+    modules: fields.strings('modules'),
+    sourceMap: fields.record('sourceMap'),
+    stopOnEntry: fields.boolean('stopOnEntry'),
+    breakpointMode: fields.choice('breakpointMode', breakpointModes) ?? 'auto',
+    exitTrap: fields.choice('exitTrap', exitTraps) ?? 'auto',
+  };
+}
+
+/** UserError that names the field. Files are not looked at. */
+export function parseLaunch(values: unknown): LaunchConfiguration {
+  const fields = new Fields(values, 'launch');
+  return {
+    ...common(fields),
+    vmm: parseVmm(fields),
+    kernel: fields.optionalString('kernel') || undefined,
+    console: fields.choice('console', consoles) ?? 'integratedTerminal',
+    cwd: fields.optionalString('cwd'),
+    environment: fields.record('env'),
+  };
+}
+
+function parseVmm(fields: Fields): VmmConfiguration {
+  if (fields.has('command')) {
+    if (fields.has('vmm')) throw new UserError('launch: "command" and "vmm" exclude each other; remove one of them.');
+    const [program, ...rest] = fields.strings('command');
+    if (!program) throw fields.wrong('command', 'a list that begins with the VMM program');
+    return { kind: 'command', argv: [program, ...rest] };
+  }
+  const kind = fields.choice('vmm', vmmKinds) ?? 'kvmtool';
+  const kernel = fields.string('kernel', 'name the kernel Image to boot, or give a "command"');
+  if (kernel === '') throw fields.wrong('kernel', 'the path of the kernel Image');
+  return {
+    kind,
+    path: fields.optionalString('vmmPath') || undefined,
+    arguments: fields.strings('vmmArgs'),
+    kernel,
+    initrd: fields.optionalString('initrd') || undefined,
+    disk: fields.optionalString('disk') || undefined,
+    cpus: fields.optionalInteger('cpus', { min: 1, max: 512 }) ?? 1,
+    memoryMiB: parseMemory(fields),
+    params: fields.optionalString('params'),
+  };
+}
+
+const units: Readonly<Record<string, number>> = { K: 1 / 1024, M: 1, G: 1024, T: 1024 * 1024 };
+
+function parseMemory(fields: Fields): number {
+  const value = fields.raw('memory');
+  if (value === undefined) return 512;
+  const match = typeof value === 'string' ? /^\s*(\d{1,9})\s*([KMGT]?)(?:i?B)?\s*$/i.exec(value) : undefined;
+  const unit = units[match?.[2]?.toUpperCase() || 'M'] ?? 1;
+  const size = typeof value === 'number' ? value : match ? Number(match[1]) * unit : Number.NaN;
+  if (Number.isInteger(size) && size >= 1 && size <= 16 * 1024 * 1024) return size;
+  throw fields.wrong('memory', 'a size in whole MiB such as "512M" or "2G"');
+}
+
+/** UserError that names the field. */
+export function parseAttach(values: unknown): AttachConfiguration {
+  const fields = new Fields(values, 'attach');
+  if (fields.has('remote')) {
+    throw new UserError('attach: "remote" is not possible in this version; it attaches to a VMM process by "pid".');
+  }
+  const given = fields.raw('pid');
+  if (given === undefined || given === '') {
+    throw new UserError('attach: "pid" is missing; name the process id of the VMM.');
+  }
+  const pid = typeof given === 'string' && /^\s*\d{1,10}\s*$/.test(given) ? Number(given) : given;
+  if (typeof pid !== 'number' || !Number.isInteger(pid) || pid < 1 || pid > 0x7fffffff) {
+    throw fields.wrong('pid', 'the process id of a running VMM');
+  }
+  return { ...common(fields), pid };
+}

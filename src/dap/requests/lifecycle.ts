@@ -1,0 +1,75 @@
+import { UserError } from '../../base/errors.ts';
+import { parseAttach, parseLaunch } from '../arguments.ts';
+import { capabilities } from '../capabilities.ts';
+import { debuggerOf, type Handler, type RequestContext } from '../context.ts';
+import { Guest } from '../guest.ts';
+
+export const initialize: Handler = (args, { client }) => {
+  client.features.linesStartAt1 = args.boolean('linesStartAt1', true);
+  client.features.columnsStartAt1 = args.boolean('columnsStartAt1', true);
+  client.features.runInTerminal = args.boolean('supportsRunInTerminalRequest');
+  client.features.invalidatedEvent = args.boolean('supportsInvalidatedEvent');
+  if (args.optionalString('pathFormat') === 'uri') throw new UserError('initialize: "pathFormat" must be "path".');
+  return capabilities;
+};
+
+export const launch: Handler = async (args, context) => {
+  requireNoGuest(context);
+  const configuration = parseLaunch(args.all());
+  return begin(await Guest.launch(configuration, context.client, context.services, context.signal), context);
+};
+
+export const attach: Handler = async (args, context) => {
+  requireNoGuest(context);
+  const configuration = parseAttach(args.all());
+  return begin(await Guest.attach(configuration, context.client, context.services, context.signal), context);
+};
+
+function requireNoGuest({ guest }: RequestContext): void {
+  if (guest) throw new UserError('This session has a guest already; disconnect first.');
+}
+
+async function begin(guest: Guest, context: RequestContext): Promise<undefined> {
+  // Cancelled when all was done already: nobody will ever ask for this guest.
+  if (context.signal.aborted) {
+    await guest.leave();
+    throw new UserError('cancelled');
+  }
+  context.guest = guest;
+  const { client } = context;
+  context.afterResponse(() => {
+    const facts = [...guest.debugger.target.capabilities.facts].map(([name, value]) => `${name}: ${value}`);
+    if (facts.length > 0) client.event('output', { category: 'console', output: `${facts.join(', ')}\n` });
+    if (guest.configuration.modules.length > 0) {
+      const output = 'The symbols of "modules" are not used by this version; code of modules is shown as addresses.\n';
+      client.event('output', { category: 'important', output });
+    }
+    client.event('initialized');
+  });
+  return undefined;
+}
+
+export const configurationDone: Handler = (_args, context) => {
+  debuggerOf(context).stopped();
+  context.afterResponse(() => context.guest?.start());
+  return undefined;
+};
+
+export const disconnect: Handler = async (args, context) => {
+  await context.endSession(args.optionalBoolean('terminateDebuggee'));
+  return undefined;
+};
+
+export const terminate: Handler = async (_args, context) => {
+  if (context.guest) {
+    await context.guest.leave(true);
+    context.afterResponse(() => context.client.event('terminated'));
+  }
+  return undefined;
+};
+
+export const cancel: Handler = (args, context) => {
+  const id = args.optionalInteger('requestId');
+  if (id !== undefined) context.cancel(id);
+  return undefined;
+};

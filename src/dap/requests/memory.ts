@@ -1,0 +1,138 @@
+import { Gva, hex } from '../../base/address.ts';
+import { MemoryFault, UserError } from '../../base/errors.ts';
+import { byteText, type Row } from '../../debugger/disassembler.ts';
+import type { KernelSymbols } from '../../debugger/symbols.ts';
+import { debuggerOf, type Handler, type RequestContext, stopped } from '../context.ts';
+import type { Fields } from '../fields.ts';
+
+const transferLimit = 16 * 1024 * 1024;
+const endOfMemory = 1n << 64n;
+
+function addressOf(args: Fields): bigint {
+  const address = args.address('memoryReference') + BigInt(args.optionalInteger('offset') ?? 0);
+  if (address < 0n || address >= endOfMemory)
+    throw new UserError(`${args.where}: the offset leaves the address space.`);
+  return address;
+}
+
+export const readMemory: Handler = async (args, context) => {
+  const current = stopped(context);
+  const address = addressOf(args);
+  const count = args.integer('count', { min: 0, max: transferLimit });
+  const end = address + BigInt(count) < endOfMemory ? address + BigInt(count) : endOfMemory;
+  const available = Number(end - address);
+  const memory = current.memory(current.focus);
+  let data = new Uint8Array(0);
+  try {
+    data = new Uint8Array(await memory.read(Gva(address), available));
+  } catch (error) {
+    if (!(error instanceof MemoryFault)) throw error;
+    // What lies before the fault can be shown.
+    const readable = error.address > address && error.address < end ? Number(error.address - address) : 0;
+    if (readable > 0) data = new Uint8Array(await memory.read(Gva(address), readable));
+  }
+  return {
+    address: hex(address),
+    ...(data.length > 0 ? { data: Buffer.from(data).toString('base64') } : {}),
+    ...(data.length < count ? { unreadableBytes: count - data.length } : {}),
+  };
+};
+
+export const writeMemory: Handler = async (args, context) => {
+  const current = stopped(context);
+  const address = addressOf(args);
+  const text = args.string('data');
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text) || text.length % 4 !== 0) throw args.wrong('data', 'base64');
+  const bytes = Buffer.from(text, 'base64');
+  if (bytes.length > transferLimit) throw new UserError(`${args.where}: more than ${transferLimit} bytes.`);
+  await current.memory(current.focus).write(Gva(address), new Uint8Array(bytes));
+  if (context.client.features.invalidatedEvent) {
+    context.client.event('invalidated', { areas: ['stacks', 'variables'] });
+  }
+  return { bytesWritten: bytes.length };
+};
+
+export const disassemble: Handler = async (args, context) => {
+  const current = stopped(context);
+  const instance = debuggerOf(context);
+  const address = addressOf(args);
+  const skip = args.optionalInteger('instructionOffset', { min: -1_000_000, max: 1_000_000 }) ?? 0;
+  const count = args.integer('instructionCount', { min: 0, max: 20_000 });
+  const rows = await instance.disassembler.rows(current.memory(current.focus), Gva(address), skip, count);
+  const line = { file: '', number: 0 };
+  return {
+    instructions: rows.map((row) => ({
+      ...instruction(row),
+      ...symbolOf(row, instance.symbols),
+      ...lineOf(row, line),
+    })),
+  };
+
+  // The location is given where it changes only, as the protocol asks.
+  function lineOf(row: Row, last: typeof line): object {
+    const found = row.valid ? instance.symbols?.lineAt(row.address) : undefined;
+    if (!found || found.line === 0) return {};
+    const path = instance.paths.local(found);
+    if (path === last.file && found.line === last.number) return {};
+    const location = path === last.file ? {} : { location: { name: path.split('/').at(-1), path } };
+    last.file = path;
+    last.number = found.line;
+    return { ...location, line: found.line - (context.client.features.linesStartAt1 ? 0 : 1) };
+  }
+};
+
+// Rows outside of the address space are asked for by views that scroll; their address is shown modulo 2^64.
+const instruction = (row: Row): object => ({
+  address: hex(row.address),
+  instruction: row.text,
+  ...(row.bytes.length > 0 ? { instructionBytes: byteText(row.bytes) } : {}),
+  ...(row.valid ? {} : { presentationHint: 'invalid' }),
+});
+
+function symbolOf(row: Row, symbols: KernelSymbols | undefined): object {
+  const symbol = symbols?.describe(row.address);
+  return symbol === undefined ? {} : { symbol };
+}
+
+const listingLength = 400;
+
+interface Listing {
+  readonly start: Gva;
+  readonly count: number;
+}
+
+const listings = new WeakMap<object, Listing[]>();
+
+/** A text that stands for code without source: one for each function, and the line of `pc` in it, from 1. */
+export function listingOf(pc: Gva, context: RequestContext): { readonly reference: number; readonly line: number } {
+  const instance = debuggerOf(context);
+  const unit = BigInt(instance.target.architecture.instructionAlignment);
+  const known = listings.get(instance) ?? [];
+  listings.set(instance, known);
+  let index = known.findIndex(({ start, count }) => pc >= start && pc < start + BigInt(count) * unit);
+  if (index < 0) {
+    const found = instance.symbols?.at(pc);
+    const start = pc - (found && found.offset < BigInt(listingLength) * unit ? found.offset : 0n);
+    const size = found && found.symbol.size > 0n ? Number(found.symbol.size / unit) : listingLength;
+    index = known.push({ start: Gva(start), count: Math.min(Math.max(size, 1), 4 * listingLength) }) - 1;
+  }
+  const start = known[index]?.start ?? pc;
+  return { reference: index + 1, line: Number((pc - start) / unit) + 1 };
+}
+
+export const source: Handler = async (args, context) => {
+  const current = stopped(context);
+  const instance = debuggerOf(context);
+  const reference = args.has('source')
+    ? args.object('source').integer('sourceReference', { min: 1 })
+    : args.integer('sourceReference', { min: 1 });
+  const listing = listings.get(instance)?.[reference - 1];
+  if (!listing) throw new UserError(`There is no source ${reference}.`);
+  const memory = current.memory(current.focus);
+  const rows = await instance.disassembler.rows(memory, listing.start, 0, listing.count);
+  const lines = rows.map((row) => {
+    const symbol = instance.symbols?.describe(row.address);
+    return `${hex(row.address)}${symbol === undefined ? '' : ` <${symbol}>`}:\t${row.text}`;
+  });
+  return { content: `${lines.join('\n')}\n`, mimeType: 'text/x-asm' };
+};

@@ -1,0 +1,200 @@
+import { Gva, hex } from '../base/address.ts';
+import { UserError } from '../base/errors.ts';
+import type { CodeLocation } from '../symbols/image.ts';
+import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
+import { type Conditions, type ParsedConditions, parseConditions } from './conditions.ts';
+import { type BreakpointMode, Placement, type Site } from './placement.ts';
+import type { SourcePaths } from './sourcePaths.ts';
+import type { StopContext } from './stopContext.ts';
+import type { KernelSymbols } from './symbols.ts';
+
+export type BreakpointKind = 'source' | 'function' | 'instruction' | 'data';
+
+/** What the user asked for. */
+export type BreakpointRequest = Conditions & { readonly mode?: BreakpointMode } & (
+    | { readonly kind: 'source'; readonly path: string; readonly line: number }
+    | { readonly kind: 'function'; readonly name: string }
+    | { readonly kind: 'instruction'; readonly address: Gva }
+    | { readonly kind: 'data'; readonly address: Gva; readonly length: number; readonly access: WatchAccess }
+  );
+
+/** What became of it. `verified` only while the target holds it. */
+export interface BreakpointStatus {
+  readonly id: number;
+  readonly kind: BreakpointKind;
+  readonly verified: boolean;
+  readonly message: string | undefined;
+  readonly location: { readonly path: string; readonly line: number } | undefined;
+  readonly address: Gva | undefined;
+}
+
+export class Breakpoint {
+  sites: readonly Site[] = [];
+  location: { readonly path: string; readonly line: number } | undefined;
+  /** Why it cannot be placed anywhere; what the sites say comes on top. */
+  problem: string | undefined;
+  parsed: ParsedConditions | undefined;
+  /** How often its condition held. */
+  hits = 0;
+  lastStatus = '';
+
+  constructor(
+    readonly id: number,
+    readonly request: BreakpointRequest,
+  ) {}
+
+  get status(): BreakpointStatus {
+    const placed = this.sites.filter((site) => site.placed);
+    const problems = [...new Set(this.sites.flatMap((site) => site.problem ?? []))];
+    const partly = placed.length > 0 && placed.length < this.sites.length;
+    const message =
+      this.problem ??
+      (problems.length === 0
+        ? undefined
+        : `${partly ? `Only ${placed.length} of ${this.sites.length} places: ` : ''}${problems.join(' ')}`);
+    return {
+      id: this.id,
+      kind: this.request.kind,
+      verified: this.problem === undefined && placed.length > 0,
+      message,
+      location: this.location,
+      address: (placed[0] ?? this.sites[0])?.address,
+    };
+  }
+}
+
+/** Everything the user wants to stop at. Preconditions of the asynchronous calls: stopped, visibly or not. */
+export class Breakpoints {
+  readonly placement = new Placement();
+  readonly #all = new Map<number, Breakpoint>();
+  #nextId = 1;
+
+  constructor(
+    private readonly symbols: KernelSymbols | undefined,
+    private readonly paths: SourcePaths,
+    private readonly defaultMode: BreakpointMode,
+  ) {}
+
+  /** Replaces the breakpoints that `replaced` selects. One that is asked for again as it was keeps its id and count. */
+  async set(
+    requests: readonly BreakpointRequest[],
+    replaced: (breakpoint: Breakpoint) => boolean,
+    context: StopContext,
+    vcpu: Vcpu,
+  ): Promise<readonly BreakpointStatus[]> {
+    const old = [...this.#all.values()].filter(replaced);
+    const kept: (Breakpoint | undefined)[] = requests.map((request) => {
+      const text = identity(request);
+      const index = old.findIndex((breakpoint) => identity(breakpoint.request) === text);
+      return index < 0 ? undefined : old.splice(index, 1)[0];
+    });
+    for (const breakpoint of old) await this.#drop(breakpoint, context);
+    const result: BreakpointStatus[] = [];
+    for (const [index, request] of requests.entries()) {
+      const breakpoint = kept[index] ?? (await this.#add(request, context, vcpu));
+      breakpoint.lastStatus = JSON.stringify({ ...breakpoint.status, address: undefined });
+      result.push(breakpoint.status);
+    }
+    return result;
+  }
+
+  /** To be called at each stop: see `Placement.reconsider`. Returns what the user should hear of. */
+  async reconsider(context: StopContext, vcpu: Vcpu): Promise<readonly BreakpointStatus[]> {
+    if ((await this.placement.reconsider(context, vcpu)).size === 0) return [];
+    const changed: BreakpointStatus[] = [];
+    for (const breakpoint of this.#all.values()) {
+      const { status } = breakpoint;
+      const text = JSON.stringify({ ...status, address: undefined });
+      if (text === breakpoint.lastStatus) continue;
+      breakpoint.lastStatus = text;
+      changed.push(status);
+    }
+    return changed;
+  }
+
+  /** The breakpoints behind stop points that the target reports. */
+  behind(ids: readonly StopPointId[]): readonly Breakpoint[] {
+    const sites = new Set(ids.flatMap((id) => this.placement.siteOf(id) ?? []));
+    return [...this.#all.values()].filter((breakpoint) => breakpoint.sites.some((site) => sites.has(site)));
+  }
+
+  /** The breakpoints at an address that a step arrived at. */
+  at(address: Gva): readonly Breakpoint[] {
+    return [...this.#all.values()].filter((breakpoint) =>
+      breakpoint.sites.some((site) => site.kind === 'code' && site.placed && site.address === address),
+    );
+  }
+
+  async #add(request: BreakpointRequest, context: StopContext, vcpu: Vcpu): Promise<Breakpoint> {
+    const breakpoint = new Breakpoint(this.#nextId++, request);
+    this.#all.set(breakpoint.id, breakpoint);
+    try {
+      breakpoint.parsed = parseConditions(request);
+      if (request.kind === 'data') {
+        const { address, length, access } = request;
+        const site = { kind: 'data', address, length, access, mode: 'hardware' } as const;
+        breakpoint.sites = [await this.placement.acquire(site, context, vcpu)];
+        return breakpoint;
+      }
+      const locations = this.#locate(request);
+      const first = locations[0];
+      if (first && first.line > 0) breakpoint.location = { path: this.#path(request, first), line: first.line };
+      const mode = request.mode ?? this.defaultMode;
+      const sites: Site[] = [];
+      for (const address of new Set(locations.map((location) => Gva(location.address)))) {
+        sites.push(await this.placement.acquire({ kind: 'code', address, mode }, context, vcpu));
+      }
+      breakpoint.sites = sites;
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      breakpoint.problem = error.message;
+    }
+    return breakpoint;
+  }
+
+  async #drop(breakpoint: Breakpoint, context: StopContext): Promise<void> {
+    this.#all.delete(breakpoint.id);
+    for (const site of breakpoint.sites) await this.placement.release(site, context);
+  }
+
+  #path(request: BreakpointRequest, location: CodeLocation): string {
+    return request.kind === 'source' ? request.path : this.paths.local(location);
+  }
+
+  /** Where a request goes; UserError when nowhere. */
+  #locate(
+    request: BreakpointRequest,
+  ): readonly Pick<CodeLocation, 'address' | 'line' | 'file' | 'directory' | 'column'>[] {
+    if (request.kind === 'instruction') return [this.#instruction(request.address)];
+    const { symbols } = this;
+    if (!symbols) throw new UserError('There are no symbols; name the vmlinux in "symbols".');
+    if (request.kind === 'function') {
+      const locations = symbols.functionBreakpoint(request.name);
+      if (locations.length > 0) return locations;
+      // Assembly has no line table entry for its prologue: its first instruction it is.
+      const named = symbols.named(request.name).filter((symbol) => symbol.kind !== 'object');
+      if (named.length === 0)
+        throw new UserError(`There is no function \`${request.name}\` in ${symbols.source.path}.`);
+      return named.map(({ address }) => ({ ...noLocation, address }));
+    }
+    if (request.kind !== 'source') return [];
+    if (!symbols.source.hasDebugInformation) {
+      throw new UserError(`${symbols.source.path} has no line information; use a vmlinux with debug information.`);
+    }
+    const locations = this.paths.locations(symbols, request.path, request.line);
+    if (locations.length === 0) {
+      throw new UserError(`There is no code at ${request.path}:${request.line} in ${symbols.source.path}.`);
+    }
+    return locations;
+  }
+
+  #instruction(address: Gva): CodeLocation {
+    const row = this.symbols?.lineAt(address);
+    return row ? { ...row, address } : { ...noLocation, address };
+  }
+}
+
+const noLocation = { file: '', directory: '', line: 0, column: 0 };
+
+const identity = (request: BreakpointRequest): string =>
+  JSON.stringify(request, (_key, value: unknown) => (typeof value === 'bigint' ? hex(value) : value));

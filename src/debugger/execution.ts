@@ -1,0 +1,261 @@
+import type { Gva } from '../base/address.ts';
+import { hex } from '../base/address.ts';
+import { messageOf, TargetError, UserError } from '../base/errors.ts';
+import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
+import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
+import { formatLog } from './conditions.ts';
+import { evaluateExpression } from './evaluate.ts';
+import type { Site } from './placement.ts';
+import { frameScope } from './scope.ts';
+import type { SerialTarget } from './serialTarget.ts';
+import { StopContext } from './stopContext.ts';
+import type { KernelSymbols } from './symbols.ts';
+
+export type StopReason =
+  | 'entry'
+  | 'breakpoint'
+  | 'function breakpoint'
+  | 'instruction breakpoint'
+  | 'data breakpoint'
+  | 'exception'
+  | 'step'
+  | 'pause';
+
+/** One thing the user should hear of at a stop. */
+export interface Cause {
+  readonly vcpu: Vcpu;
+  readonly reason: StopReason;
+  readonly description: string;
+  readonly breakpointIds: readonly number[];
+}
+
+/** How one movement of the guest ended. */
+export interface Movement {
+  readonly context: StopContext;
+  /** Empty when nothing but what the movement was made for happened. */
+  readonly causes: readonly Cause[];
+  /** vCPUs that arrived where a temporary breakpoint wanted them. */
+  readonly arrived: readonly Vcpu[];
+  readonly exited: ExitStatus | undefined;
+}
+
+/** A temporary breakpoint of a step. `accepts` tells the frame that is waited for from others that pass by. */
+export interface Waypoint {
+  readonly address: Gva;
+  accepts(context: StopContext, vcpu: Vcpu): Promise<boolean>;
+}
+
+export interface ExecutionEvents {
+  breakpointChanged(status: BreakpointStatus): void;
+  /** Text of a logpoint, or trouble with a condition. */
+  log(text: string, breakpoint: Breakpoint): void;
+}
+
+const reasons: Readonly<Record<BreakpointKind, StopReason>> = {
+  source: 'breakpoint',
+  function: 'function breakpoint',
+  instruction: 'instruction breakpoint',
+  data: 'data breakpoint',
+};
+
+/** Moves the guest and decides what of its stops the user sees. Used by one run at a time. */
+export class Execution {
+  readonly #held: { run(): Promise<void>; fail(error: unknown): void }[] = [];
+  #pauseWanted = false;
+  context: StopContext;
+
+  constructor(
+    private readonly target: SerialTarget,
+    private readonly symbols: KernelSymbols | undefined,
+    private readonly breakpoints: Breakpoints,
+    private readonly events: ExecutionEvents,
+  ) {
+    this.context = new StopContext(target, symbols, [], target.vcpus[0] ?? 0);
+  }
+
+  /** The user's context of this stop is over, but the guest has not moved yet: the run starts with its own. */
+  renew(): void {
+    this.context.end();
+    this.context = new StopContext(this.target, this.symbols, this.context.events, this.context.focus);
+  }
+
+  /** The user wants the guest to stop: ends the movement under way, or the next one. */
+  pause(): void {
+    this.#pauseWanted = true;
+    this.target.interrupt();
+  }
+
+  /** Runs `action` while the guest is held, between two movements, without the user seeing a stop. */
+  whileHeld<T>(action: () => Promise<T>): Promise<T> {
+    const result = new Promise<T>((resolve, reject) => {
+      this.#held.push({ run: () => action().then(resolve, reject), fail: reject });
+    });
+    this.target.interrupt();
+    return result;
+  }
+
+  /** Nothing will run any more: whoever waits is told so. */
+  abandon(error: unknown): void {
+    this.context.end();
+    for (const action of this.#held.splice(0)) action.fail(error);
+  }
+
+  /** A run ended visibly: does what still waits. */
+  async settle(): Promise<void> {
+    this.#pauseWanted = false;
+    await this.#runHeld();
+  }
+
+  /** Runs all vCPUs until the user must hear of something or one arrives at a waypoint. */
+  async run(waypoints: readonly Waypoint[], vcpu: Vcpu): Promise<Movement> {
+    const sites = new Map<Site, Waypoint>();
+    try {
+      for (const waypoint of waypoints) {
+        const request = { kind: 'code', address: waypoint.address, mode: 'auto' } as const;
+        const site = await this.breakpoints.placement.acquire(request, this.context, vcpu);
+        sites.set(site, waypoint);
+        if (!site.placed)
+          throw new UserError(`The step needs a breakpoint at ${hex(waypoint.address)}. ${site.problem ?? ''}`);
+      }
+      for (;;) {
+        await this.#runHeld();
+        if (this.#pauseWanted) return this.#paused(vcpu);
+        this.context.end();
+        const movement = await this.#classify(await this.target.resume(), sites, undefined);
+        if (movement) return movement;
+      }
+    } finally {
+      // After an exit or a detach there is nothing to release; the target has forgotten its points.
+      if (!this.context.signal.aborted) {
+        for (const site of sites.keys()) await this.breakpoints.placement.release(site, this.context);
+      }
+    }
+  }
+
+  /** Executes one instruction of one vCPU. A breakpoint at the address it arrives at counts as hit. */
+  async step(vcpu: Vcpu): Promise<Movement> {
+    for (;;) {
+      await this.#runHeld();
+      if (this.#pauseWanted) return this.#paused(vcpu);
+      this.context.end();
+      const movement = await this.#classify(await this.target.step(vcpu), new Map(), vcpu);
+      if (movement) return movement;
+    }
+  }
+
+  async #runHeld(): Promise<void> {
+    for (let action = this.#held.shift(); action; action = this.#held.shift()) await action.run();
+  }
+
+  #paused(vcpu: Vcpu): Movement {
+    this.#pauseWanted = false;
+    return { context: this.context, causes: [cause(vcpu, 'pause', 'Paused')], arrived: [], exited: undefined };
+  }
+
+  // Every event is looked at, also when an earlier one already decides: hit counts count every hit, and the user hears
+  // of all that happened. Undefined: nothing that ends the movement.
+  async #classify(
+    events: readonly StopEvent[],
+    waypoints: ReadonlyMap<Site, Waypoint>,
+    stepped: Vcpu | undefined,
+  ): Promise<Movement | undefined> {
+    const exited = events.find((event) => event.kind === 'exited');
+    const first = events.find((event) => event.kind !== 'interrupted') ?? events[0];
+    const vcpu = first && first.kind !== 'exited' ? first.vcpu : 0;
+    const context = new StopContext(this.target, this.symbols, events, vcpu);
+    this.context = context;
+    if (exited) {
+      context.end();
+      return { context, causes: [], arrived: [], exited: exited.status };
+    }
+    const causes: Cause[] = [];
+    const arrived: Vcpu[] = [];
+    let completed = false;
+    for (const event of events) {
+      switch (event.kind) {
+        case 'entry':
+          causes.push(cause(event.vcpu, 'entry', "Stopped at the guest's first instruction"));
+          break;
+        case 'breakpoint': {
+          causes.push(...(await this.#hits(this.breakpoints.behind(event.ids), event.vcpu, '')));
+          for (const id of event.ids) {
+            const site = this.breakpoints.placement.siteOf(id);
+            const waypoint = site && waypoints.get(site);
+            if (waypoint && (await waypoint.accepts(context, event.vcpu))) arrived.push(event.vcpu);
+          }
+          break;
+        }
+        case 'watchpoint': {
+          const detail = ` (access to ${hex(event.accessed)})`;
+          causes.push(...(await this.#hits(this.breakpoints.behind(event.ids), event.vcpu, detail)));
+          break;
+        }
+        case 'step':
+          completed = true;
+          causes.push(...(await this.#hits(this.breakpoints.at(event.pc), event.vcpu, '')));
+          break;
+        case 'guestTrap':
+          causes.push(
+            cause(event.vcpu, 'exception', `Guest breakpoint instruction with immediate ${hex(event.immediate)}`),
+          );
+          break;
+        case 'interrupted':
+          if (this.#pauseWanted) causes.push(cause(event.vcpu, 'pause', 'Paused'));
+          break;
+        case 'unknown':
+          causes.push(cause(event.vcpu, 'exception', `Unexplained stop: ${event.detail}`));
+          break;
+      }
+    }
+    for (const status of await this.breakpoints.reconsider(context, vcpu)) this.events.breakpointChanged(status);
+    if (causes.length === 0 && arrived.length === 0 && !(completed && stepped !== undefined)) return undefined;
+    return { context, causes, arrived, exited: undefined };
+  }
+
+  async #hits(breakpoints: readonly Breakpoint[], vcpu: Vcpu, detail: string): Promise<readonly Cause[]> {
+    const stopping: Breakpoint[] = [];
+    let trouble = '';
+    for (const breakpoint of breakpoints) {
+      const verdict = await this.#decide(breakpoint, vcpu);
+      if (verdict === false) continue;
+      stopping.push(breakpoint);
+      if (typeof verdict === 'string') trouble = `: ${verdict}`;
+    }
+    const [first] = stopping;
+    if (!first) return [];
+    const ids = stopping.map(({ id }) => id);
+    const label = ids.length === 1 ? `breakpoint ${ids[0]}` : `breakpoints ${ids.join(', ')}`;
+    const reason = reasons[first.request.kind];
+    return [{ vcpu, reason, description: `Paused on ${label}${detail}${trouble}`, breakpointIds: ids }];
+  }
+
+  /** Whether a hit stops the guest; a string does, and says what is wrong with the condition. */
+  async #decide(breakpoint: Breakpoint, vcpu: Vcpu): Promise<boolean | string> {
+    const { parsed } = breakpoint;
+    if (!parsed) return true;
+    const scope = frameScope(this.context, vcpu, 0);
+    if (parsed.condition) {
+      try {
+        if ((await evaluateExpression(parsed.condition, scope)).value === 0n) return false;
+      } catch (error) {
+        // A condition that cannot be told must not silently pass by what the user waits for.
+        if (!(error instanceof UserError || error instanceof TargetError)) throw error;
+        const text = `its condition cannot be evaluated: ${messageOf(error)}`;
+        this.events.log(`Breakpoint ${breakpoint.id}: ${text}`, breakpoint);
+        return text;
+      }
+    }
+    breakpoint.hits += 1;
+    if (parsed.hitCondition && !parsed.hitCondition(breakpoint.hits)) return false;
+    if (!parsed.log) return true;
+    this.events.log(await formatLog(parsed.log, scope, (address) => this.symbols?.describe(address)), breakpoint);
+    return false;
+  }
+}
+
+const cause = (vcpu: Vcpu, reason: StopReason, description: string): Cause => ({
+  vcpu,
+  reason,
+  description,
+  breakpointIds: [],
+});

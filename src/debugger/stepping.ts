@@ -1,0 +1,227 @@
+import type { Instruction } from '../arch/architecture.ts';
+import { Gva } from '../base/address.ts';
+import { TargetError, UserError } from '../base/errors.ts';
+import type { LineRow } from '../symbols/image.ts';
+import type { Vcpu } from '../target/target.ts';
+import type { Execution, Movement, Waypoint } from './execution.ts';
+import type { StopContext } from './stopContext.ts';
+import type { KernelSymbols } from './symbols.ts';
+
+export type StepKind = 'next' | 'in' | 'out';
+export type Granularity = 'line' | 'instruction';
+
+/** A step that is under way: ends with the movement that ended it. `vcpu` is where the step is complete, if it is. */
+export interface StepResult {
+  readonly movement: Movement;
+  readonly completedOn: Vcpu | undefined;
+}
+
+export type StepPlan = (execution: Execution) => Promise<StepResult>;
+
+// A prologue is a handful of instructions; anything longer is not one.
+const prologueLimit = 64;
+
+/** Prepares a step, so that what makes it impossible is known before the guest runs. */
+export async function planStep(
+  kind: StepKind,
+  granularity: Granularity,
+  context: StopContext,
+  vcpu: Vcpu,
+): Promise<StepPlan> {
+  if (kind === 'out') return planStepOut(context, vcpu);
+  const pc = await context.pc(vcpu);
+  const line = granularity === 'line' ? context.symbols?.lineAt(pc) : undefined;
+  const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu);
+  // Code without lines (assembly of other people, user space) is stepped by the instruction.
+  if (!line || !context.symbols) return (execution) => stepper(execution).instruction(kind === 'next');
+  return (execution) => stepper(execution).line(kind, line);
+}
+
+async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> {
+  const stack = context.stack(vcpu);
+  const caller = (await stack.frames(2))[1];
+  if (!caller) throw new UserError(`Cannot step out: there is no calling frame (${stack.end ?? 'unknown'}).`);
+  const waypoint = returnPoint(context, caller.pc, caller.registers);
+  return async (execution) => {
+    const movement = await execution.run([waypoint], vcpu);
+    return { movement, completedOn: movement.arrived[0] };
+  };
+}
+
+/** Where a call returns to. Other tasks and deeper activations pass the same address with another stack pointer; the
+ *  task itself may come back on another vCPU. */
+function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<string, bigint>): Waypoint {
+  const { stackPointer, unwind } = context.target.architecture;
+  // The callee gives the stack pointer back as it found it (AAPCS64 6.4.5.1): it is the frame's CFA. Frames found by
+  // their record only know the frame pointer, which is as unique.
+  const name = expected.has(stackPointer) ? stackPointer : unwind.framePointer;
+  const value = expected.get(name);
+  return {
+    address,
+    accepts: async (now, vcpu) => value === undefined || (await now.registers(vcpu)).get(name) === value,
+  };
+}
+
+class Stepper {
+  constructor(
+    private readonly execution: Execution,
+    private readonly symbols: KernelSymbols | undefined,
+    private vcpu: Vcpu,
+  ) {}
+
+  /** One instruction, or with `over` a whole call. */
+  async instruction(over: boolean): Promise<StepResult> {
+    const { kind, movement } = await this.#advance(over);
+    return { movement, completedOn: this.#done(movement) && kind !== undefined ? this.vcpu : undefined };
+  }
+
+  /** Until another line begins, or the function returns to its caller. */
+  async line(step: 'next' | 'in', start: LineRow): Promise<StepResult> {
+    let current = start;
+    for (;;) {
+      const before = await this.#pc();
+      const { kind, movement } = await this.#advance(step === 'next');
+      if (!this.#done(movement)) return { movement, completedOn: undefined };
+      const pc = await this.#pc();
+      if (kind === 'call' && step === 'in' && !inRow(pc, current)) {
+        const entered = await this.#enter(before);
+        if (entered) return entered;
+        continue;
+      }
+      if (inRow(pc, current)) continue;
+      const row = this.symbols?.lineAt(pc);
+      if (kind === 'return') {
+        // Back in the caller, in the middle of the line that called. Without lines there, leave it too.
+        if (row) return { movement, completedOn: this.vcpu };
+        const left = await this.#leave();
+        if (left) return left;
+        continue;
+      }
+      // A jump to code without lines (a veneer, a tail call into assembly): its end is a return to our caller.
+      if (!row) {
+        const left = await this.#leave();
+        if (left) return left;
+        continue;
+      }
+      const sameLine = row.line === start.line && row.file === start.file;
+      if (sameLine || row.line === 0) current = row;
+      else if (row.isStatement && pc === row.start) return { movement, completedOn: this.vcpu };
+      // Another line, but in the middle of it: it begins somewhere behind; go on to its end.
+      else current = row;
+    }
+  }
+
+  // After a call was stepped into: stops behind the callee's prologue when it has lines, else runs back.
+  async #enter(callSite: Gva): Promise<StepResult | undefined> {
+    const pc = await this.#pc();
+    const row = this.symbols?.lineAt(pc);
+    if (!row) {
+      const back = await this.#leave(callSite);
+      return back;
+    }
+    const symbol = this.symbols?.at(pc);
+    const end =
+      symbol &&
+      this.symbols?.functionBreakpoint(symbol.symbol.name).find(({ address }) => {
+        return (
+          address >= pc && address <= pc + BigInt(4 * prologueLimit) && this.#inFunction(address, symbol.symbol.name)
+        );
+      });
+    for (let count = 0; end && count < prologueLimit; count++) {
+      const here = await this.#pc();
+      if (here === end.address || (count > 0 && !this.#inFunction(here, symbol.symbol.name))) break;
+      const { movement } = await this.#advance(true);
+      if (!this.#done(movement)) return { movement, completedOn: undefined };
+    }
+    return { movement: this.#here(), completedOn: this.vcpu };
+  }
+
+  // Runs until the code we are in, which has no lines, returns. Undefined when it has and the step goes on.
+  async #leave(callSite?: Gva): Promise<StepResult | undefined> {
+    const { context } = this.execution;
+    let waypoint: Waypoint;
+    if (callSite !== undefined) waypoint = await this.#behind(callSite);
+    else {
+      const stack = context.stack(this.vcpu);
+      const caller = (await stack.frames(2))[1];
+      // Nothing to return to (user mode, the first instructions): this is as far as a line step can go.
+      if (!caller) return { movement: this.#here(), completedOn: this.vcpu };
+      waypoint = returnPoint(context, caller.pc, caller.registers);
+    }
+    const movement = await this.execution.run([waypoint], this.vcpu);
+    if (!this.#arrived(movement)) return { movement, completedOn: undefined };
+    return undefined;
+  }
+
+  // One instruction; a call is run through when `over`.
+  async #advance(over: boolean): Promise<{ kind: Instruction['kind'] | undefined; movement: Movement }> {
+    const kind = await this.#kind();
+    const pc = await this.#pc();
+    const waypoint = over && kind === 'call' ? await this.#behind(pc) : undefined;
+    const movement = await this.execution.step(this.vcpu);
+    if (!waypoint || !this.#done(movement)) return { kind, movement };
+    // A call that did not go anywhere (taken exception, `bl .+4`) is complete.
+    if ((await this.#pc()) === waypoint.address) return { kind, movement };
+    const whole = await this.execution.run([waypoint], this.vcpu);
+    this.#arrived(whole);
+    return { kind, movement: whole };
+  }
+
+  /** The instruction behind the call at `address`, in the frame that is current now or was before the call. */
+  async #behind(address: Gva): Promise<Waypoint> {
+    const { context } = this.execution;
+    const { architecture } = context.target;
+    const registers = await context.registers(this.vcpu);
+    const length = await this.#length(address);
+    // arm64 calls leave the stack pointer alone, so it is the same before the call and at the callee's entry.
+    const stack = registers.get(architecture.stackPointer);
+    const expected = new Map(stack === undefined ? [] : [[architecture.stackPointer, stack] as const]);
+    return returnPoint(context, Gva(address + BigInt(length)), expected);
+  }
+
+  async #length(address: Gva): Promise<number> {
+    return (await this.#decode(address))?.length ?? this.execution.context.target.architecture.instructionAlignment;
+  }
+
+  async #kind(): Promise<Instruction['kind'] | undefined> {
+    return (await this.#decode(await this.#pc()))?.kind;
+  }
+
+  // Undefined where the code cannot be read: the step itself then shows what the CPU makes of it.
+  async #decode(address: Gva): Promise<Instruction | undefined> {
+    const { context } = this.execution;
+    const { architecture } = context.target;
+    const longest = architecture.instructionAlignment > 1 ? architecture.instructionAlignment : 15;
+    try {
+      return architecture.decode(await context.memory(this.vcpu).read(address, longest));
+    } catch (error) {
+      if (error instanceof TargetError) return { length: architecture.instructionAlignment, kind: 'other' };
+      throw error;
+    }
+  }
+
+  #done(movement: Movement): boolean {
+    return movement.exited === undefined && movement.causes.length === 0;
+  }
+
+  // The step goes on where the task came back, which may be another vCPU.
+  #arrived(movement: Movement): boolean {
+    const [vcpu] = movement.arrived;
+    if (vcpu !== undefined) this.vcpu = vcpu;
+    return this.#done(movement) && vcpu !== undefined;
+  }
+
+  #here(): Movement {
+    return { context: this.execution.context, causes: [], arrived: [this.vcpu], exited: undefined };
+  }
+
+  #pc(): Promise<Gva> {
+    return this.execution.context.pc(this.vcpu);
+  }
+
+  #inFunction(address: bigint, name: string): boolean {
+    return this.symbols?.at(address)?.symbol.name === name;
+  }
+}
+
+const inRow = (pc: bigint, row: LineRow): boolean => pc >= row.start && pc < row.end;
