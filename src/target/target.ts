@@ -82,6 +82,8 @@ export interface Target {
   readonly architecture: Architecture;
   readonly capabilities: Capabilities;
   readonly vcpus: readonly Vcpu[];
+  /** Resolves when the VMM ended, whoever ended it, also while the guest is stopped. Never after `detach()`. */
+  readonly exited: Promise<ExitStatus>;
 
   /** All registers the vCPU offers, general first. Known after connecting; callable at any time. */
   readonly registers: readonly RegisterDescription[];

@@ -1,0 +1,473 @@
+// The Target over the vCPU threads of a VMM: KVM ioctls injected into them, guest memory through the memory slots.
+import { aarch64 } from '../../arch/aarch64/aarch64.ts';
+import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
+import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
+import { translate, translationRegisterNames, type TranslationRegisters } from '../../arch/aarch64/mmu.ts';
+import { finishStep, planStep } from '../../arch/aarch64/step.ts';
+import { type RegisterDescription, type RegisterValues } from '../../arch/architecture.ts';
+import { type Gpa, Gva, hex, type Hva } from '../../base/address.ts';
+import { SessionError, TargetError } from '../../base/errors.ts';
+import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
+import type {
+  Capabilities,
+  ExitStatus,
+  StopEvent,
+  StopPoint,
+  StopPointId,
+  Target,
+  Translation,
+  TrapFilter,
+  Vcpu,
+} from '../target.ts';
+import type { Batch } from './batch.ts';
+import type { Journal } from './journal.ts';
+import { mailboxUndo } from './journal.ts';
+import { Capability, guestDebug, Kvm } from './kvmAbi.ts';
+import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
+import { type MemorySlots, SlotMemory } from './memorySlots.ts';
+import { kvmDescriptors, processName, startTime } from './procfs.ts';
+import { breakInstruction, StopPoints } from './stopPoints.ts';
+import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
+import { VcpuRegisters } from './vcpuRegisters.ts';
+import type { VcpuThread } from './vcpuThread.ts';
+
+const DAIF = 0x3c0n;
+const generalNames = aarch64.generalRegisters.map(({ name }) => name);
+const SIGKILL = 9;
+
+export interface KvmVm {
+  readonly pid: number;
+  /** Every vCPU thread is parked. */
+  readonly group: VcpuGroup;
+  readonly slots: MemorySlots;
+  readonly journal: Journal;
+}
+
+export class KvmTarget implements Target {
+  readonly architecture = aarch64;
+  readonly capabilities: Capabilities;
+  readonly physicalMemory: PhysicalMemory;
+  readonly #vm: KvmVm;
+  readonly #registers: VcpuRegisters;
+  readonly #memory: SlotMemory;
+  readonly #points: StopPoints;
+  readonly #mailbox: MailboxRecord;
+  #filter: TrapFilter | undefined;
+  #interrupted = false;
+  #detached = false;
+  #pending: Promise<void> | undefined;
+  /** Where each vCPU stands at a stop point that was reported or stepped onto: to be left before it counts again. */
+  readonly #standing = new Map<Vcpu, { pc: Gva; watch: boolean }>();
+
+  constructor(vm: KvmVm) {
+    this.#vm = vm;
+    const { pid, group, journal } = vm;
+    const [first] = group.threads;
+    if (!first) throw new SessionError('The VMM has no vCPU');
+    journal.vmm({
+      pid,
+      startTime: startTime(pid) ?? '',
+      threads: group.threads.map(({ tid, fd = -1, index = -1, kvmRun = 0n }) => ({ tid, fd, index, kvmRun: `${kvmRun}` })),
+    });
+    this.#mailbox = installMailbox(group.threads, (record) => journal.enter('mailbox', mailboxUndo(record)));
+    for (const thread of group.threads) group.trap.arm(thread);
+    this.#registers = new VcpuRegisters(first);
+    this.#memory = new SlotMemory(pid, vm.slots);
+    this.physicalMemory = this.#memory;
+    this.capabilities = this.#findCapabilities(first);
+    this.#points = new StopPoints(this.#memory, this.capabilities, journal);
+  }
+
+  #findCapabilities(thread: VcpuThread): Capabilities {
+    const { pid, group, slots } = this.#vm;
+    const { vm } = kvmDescriptors(pid);
+    const batch = thread.batch();
+    const ask = (capability: number): number =>
+      batch.ioctl('KVM_CHECK_EXTENSION', vm ?? -1, Kvm.CHECK_EXTENSION, BigInt(capability));
+    const debug = ask(Capability.SET_GUEST_DEBUG);
+    const breakpoints = ask(Capability.GUEST_DEBUG_HW_BPS);
+    const watchpoints = ask(Capability.GUEST_DEBUG_HW_WPS);
+    thread.run(batch);
+    const number = (call: number): number => Math.max(0, Number(batch.result(call).value));
+    return {
+      softwareBreakpoints: number(debug) > 0,
+      hardwareBreakpoints: number(breakpoints),
+      hardwareWatchpoints: number(watchpoints),
+      stepWithoutInterrupts: true,
+      facts: new Map([
+        ['VMM', `${processName(pid)} (pid ${pid})`],
+        ['vCPUs', `${group.threads.length}`],
+        ['exit trap', group.trap.tier === 'perf' ? 'perf' : `syscall (${group.trap.reason})`],
+        ['RAM', slots.regions.map(({ gpa, size }) => `${hex(gpa)}+${hex(size)}`).join(', ')],
+      ]),
+    };
+  }
+
+  get exited(): Promise<ExitStatus> {
+    return this.#vm.group.exited;
+  }
+
+  get vcpus(): readonly Vcpu[] {
+    return this.#vm.group.threads.flatMap(({ index }) => (index === undefined ? [] : [index]));
+  }
+
+  get registers(): readonly RegisterDescription[] {
+    return this.#registers.catalogue;
+  }
+
+  #thread(vcpu: Vcpu): VcpuThread {
+    const thread = this.#vm.group.threadOf(vcpu);
+    if (!thread) throw new TargetError(`There is no vCPU ${vcpu}`);
+    return thread;
+  }
+
+  async readRegisters(vcpu: Vcpu, names: readonly string[] = generalNames): Promise<RegisterValues> {
+    return this.#registers.read(this.#thread(vcpu), names);
+  }
+
+  async writeRegister(vcpu: Vcpu, name: string, value: bigint): Promise<void> {
+    const thread = this.#thread(vcpu);
+    this.#registers.write(thread, { [name]: value });
+    if (name === 'pc') {
+      this.#standing.delete(vcpu);
+      // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
+      const BTYPE = 0xc00n;
+      const pstate = this.#registers.one(thread, 'pstate');
+      if ((pstate & BTYPE) !== 0n && (pstate & 0x10n) === 0n) this.#registers.write(thread, { pstate: pstate & ~BTYPE });
+    }
+  }
+
+  #translation(thread: VcpuThread): TranslationRegisters {
+    const names = translationRegisterNames.filter((name) => this.#registers.has(name));
+    return Object.fromEntries(this.#registers.read(thread, names)) as unknown as TranslationRegisters;
+  }
+
+  async translate(vcpu: Vcpu, address: Gva): Promise<Translation> {
+    return translate(this.#translation(this.#thread(vcpu)), async (gpa, length) => this.#memory.readNow(gpa, length), address);
+  }
+
+  memory(vcpu: Vcpu): VirtualMemory {
+    const pieces = async (address: Gva, length: number, part: (gpa: Gpa, offset: number, size: number) => void) => {
+      for (let done = 0; done < length; ) {
+        const found = await this.translate(vcpu, Gva(address + BigInt(done)));
+        const size = Math.min(length - done, found.remaining);
+        part(found.address, done, size);
+        done += size;
+      }
+    };
+    return {
+      read: async (address, length) => {
+        const result = new Uint8Array(length);
+        await pieces(address, length, (gpa, offset, size) => result.set(this.#memory.readNow(gpa, size), offset));
+        return result;
+      },
+      write: async (address, bytes) => {
+        const written: { hva: Hva; size: number }[] = [];
+        await pieces(address, bytes.length, (gpa, offset, size) => {
+          this.#memory.writeNow(gpa, bytes.subarray(offset, offset + size));
+          const hva = this.#memory.slots.find(gpa)?.hva;
+          if (hva !== undefined) written.push({ hva, size });
+        });
+        // The bytes may be instructions.
+        const thread = this.#thread(vcpu);
+        const batch = thread.batch();
+        for (const { hva, size } of written.slice(0, 64)) batch.syncInstructions(hva, size);
+        thread.run(batch);
+      },
+    };
+  }
+
+  async insert(point: StopPoint, vcpu: Vcpu): Promise<StopPointId> {
+    if (point.kind === 'hardware') return this.#points.addHardware(point.address);
+    if (point.kind === 'watch') return this.#points.addWatch(point);
+    const { address } = await this.translate(vcpu, point.address);
+    return this.#points.addSoftware(point.address, address);
+  }
+
+  async remove(id: StopPointId): Promise<void> {
+    this.#points.remove(id);
+  }
+
+  setTrapFilter(filter: TrapFilter): void {
+    this.#filter = filter;
+  }
+
+  interrupt(): void {
+    this.#interrupted = true;
+    this.#vm.group.interrupt();
+  }
+
+  resume(): Promise<readonly StopEvent[]> {
+    return this.#track(this.#resume());
+  }
+
+  async #resume(): Promise<readonly StopEvent[]> {
+    for (const thread of this.#vm.group.threads) {
+      const events = await this.#leaveStopPoint(thread);
+      if (events.length > 0) return events;
+    }
+    if (this.#interrupted) return [{ kind: 'interrupted', vcpu: this.vcpus[0] ?? 0 }];
+    return this.#runAll();
+  }
+
+  /** Executes the instruction a vCPU stands at, if it is a stop point that was reported. Anything else than the plain
+   *  step that this should be is returned. */
+  async #leaveStopPoint(thread: VcpuThread): Promise<readonly StopEvent[]> {
+    const vcpu = thread.index ?? 0;
+    const standing = this.#standing.get(vcpu);
+    this.#standing.delete(vcpu);
+    if (!standing) return [];
+    const pc = Gva(this.#registers.one(thread, 'pc'));
+    if (pc !== standing.pc) return [];
+    if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
+    const events = await this.#stepOne(thread, standing.watch ? 'stepUnwatched' : 'step');
+    return events.filter(({ kind }) => kind !== 'step');
+  }
+
+  async #runAll(): Promise<readonly StopEvent[]> {
+    const { group } = this.#vm;
+    const events = new Map<Vcpu, StopEvent>();
+    let outcomes: readonly RunOutcome[] = [];
+    try {
+      this.#arm(this.#points.plant());
+      for (const thread of group.threads) this.#registers.invalidate(thread);
+      outcomes = await group.run(group.threads, async (exit) => {
+        const event = await this.#explain(exit);
+        if (!event) return 'resume';
+        events.set(exit.vcpu, event);
+        return 'stop';
+      });
+    } finally {
+      if (group.exitStatus === undefined) this.#disarm();
+    }
+    return this.#report(outcomes, events);
+  }
+
+  #report(outcomes: readonly RunOutcome[], events: ReadonlyMap<Vcpu, StopEvent>): readonly StopEvent[] {
+    for (const event of events.values()) {
+      if (event.kind === 'breakpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
+      if (event.kind === 'watchpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: true });
+      if (event.kind === 'step') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
+    }
+    const exited = outcomes.find((outcome) => outcome.kind === 'exited');
+    if (exited) {
+      this.#vm.journal.close();
+      this.#vm.group.close();
+      return [...events.values(), { kind: 'exited', status: exited.status }];
+    }
+    if (events.size > 0) return [...events.values()];
+    return [{ kind: 'interrupted', vcpu: this.vcpus[0] ?? 0 }];
+  }
+
+  /** Arms guest debug on every vCPU and makes the patched instructions visible, in one injection. */
+  #arm(patched: readonly Gpa[]): void {
+    const { group, journal } = this.#vm;
+    if (this.#points.isEmpty && !this.#filter) return;
+    const [first] = group.threads;
+    if (!first) return;
+    this.#sync(first, patched);
+    const debug = this.#points.guestDebug('run');
+    const batch = first.batch();
+    const calls = group.threads.map((thread) => {
+      journal.enter(`debug ${thread.fd}`, { undo: 'guestDebug', fd: thread.fd ?? -1 });
+      return batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, debug);
+    });
+    first.run(batch);
+    for (const call of calls) batch.checked(call);
+  }
+
+  #sync(thread: VcpuThread, patched: readonly Gpa[]): void {
+    let batch = thread.batch();
+    for (const gpa of patched) {
+      const found = this.#memory.slots.find(gpa);
+      if (!found) continue;
+      if (batch.isFull) {
+        thread.run(batch);
+        batch = thread.batch();
+      }
+      batch.syncInstructions(found.hva, breakInstruction.length);
+    }
+    thread.run(batch);
+  }
+
+  /** Takes everything out of guest memory and the debug registers again. Precondition: all vCPUs are parked. */
+  #disarm(): void {
+    const { group, journal } = this.#vm;
+    const [first] = group.threads;
+    if (!first) return;
+    const patched = this.#points.lift();
+    this.#sync(first, patched);
+    const batch = first.batch();
+    const calls = group.threads.map((thread) => this.#addDisarm(batch, thread));
+    first.run(batch);
+    for (const call of calls) batch.checked(call);
+    for (const thread of group.threads) journal.strike(`debug ${thread.fd}`);
+  }
+
+  #addDisarm(batch: Batch, thread: VcpuThread): number {
+    return batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, new Uint8Array(guestDebug.size));
+  }
+
+  /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. */
+  async #explain(exit: DebugExit): Promise<StopEvent | undefined> {
+    const { vcpu } = exit;
+    const thread = this.#thread(vcpu);
+    this.#registers.invalidate(thread);
+    const decoded = decodeDebugExit(exit.hsr, exit.far);
+    const pc = Gva(this.#registers.one(thread, 'pc'));
+    switch (decoded.kind) {
+      case 'softwareBreakpoint': {
+        const ids = await this.#plantedAt(vcpu, pc);
+        if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
+        if (this.#filter?.({ vcpu, pc, immediate: decoded.immediate })) {
+          return { kind: 'guestTrap', vcpu, pc, immediate: decoded.immediate };
+        }
+        this.#reinject(thread, decoded.immediate);
+        return undefined;
+      }
+      case 'hardwareBreakpoint': {
+        const ids = this.#points.hardwareAt(pc);
+        if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
+        break;
+      }
+      case 'watchpoint': {
+        const ids = this.#points.watchNear(decoded.far);
+        if (ids.length > 0) return { kind: 'watchpoint', vcpu, pc, accessed: decoded.far, ids };
+        break;
+      }
+      case 'step':
+        return { kind: 'step', vcpu, pc };
+    }
+    return { kind: 'unknown', vcpu, detail: `debug exit with ESR ${hex(exit.hsr)}, FAR ${hex(exit.far)} at ${hex(pc)}` };
+  }
+
+  /** Software breakpoints of ours at `pc`: by physical address, since other virtual addresses may map the same page. */
+  async #plantedAt(vcpu: Vcpu, pc: Gva): Promise<readonly StopPointId[]> {
+    const { address } = await this.translate(vcpu, pc);
+    return this.#points.softwareAt(address);
+  }
+
+  /** Gives the guest the exception that its own breakpoint instruction would have raised. */
+  #reinject(thread: VcpuThread, immediate: number): void {
+    const names = ['pc', 'pstate', 'vbar_el1', 'sctlr_el1'] as const;
+    const values = this.#registers.read(thread, names);
+    const state = Object.fromEntries(names.map((name) => [name, values.get(name) ?? 0n])) as Record<
+      (typeof names)[number],
+      bigint
+    >;
+    const mte = this.#registers.has('gcr_el1');
+    this.#registers.write(thread, { ...reinjectBreakpoint(state, immediate, { mte }) });
+  }
+
+  step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
+    const standing = this.#standing.get(vcpu);
+    this.#standing.delete(vcpu);
+    return this.#track(this.#stepOne(this.#thread(vcpu), standing?.watch ? 'stepUnwatched' : 'step'));
+  }
+
+  async #instructionAt(vcpu: Vcpu, pc: Gva): Promise<number> {
+    try {
+      const bytes = await this.memory(vcpu).read(pc, 4);
+      return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+    } catch (thrown) {
+      // Nothing there to decode: the step takes the instruction abort, which needs no special care.
+      if (thrown instanceof TargetError) return 0;
+      throw thrown;
+    }
+  }
+
+  async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
+    const { group, journal } = this.#vm;
+    const vcpu = thread.index ?? 0;
+    const fd = thread.fd ?? -1;
+    const before = { pc: this.#registers.one(thread, 'pc'), pstate: this.#registers.one(thread, 'pstate') };
+    const plan = planStep(await this.#instructionAt(vcpu, Gva(before.pc)), before);
+    const debugKey = `debug ${fd}`;
+    const pstateKey = `pstate ${fd}`;
+    journal.enter(debugKey, { undo: 'guestDebug', fd });
+    journal.enter(pstateKey, { undo: 'pstate', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
+    const batch = thread.batch();
+    const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, this.#points.guestDebug(mode));
+    thread.run(batch);
+    batch.checked(armed);
+    this.#registers.write(thread, { pstate: plan.pstate });
+    this.#registers.invalidate(thread);
+    const exits: DebugExit[] = [];
+    const outcomes = await group.run([thread], async (exit) => {
+      exits.push(exit);
+      return 'stop';
+    });
+    if (group.exitStatus !== undefined) return this.#report(outcomes, new Map());
+    this.#finishStep(thread, plan);
+    journal.strike(pstateKey);
+    journal.strike(debugKey);
+    const events = new Map<Vcpu, StopEvent>();
+    for (const exit of exits) {
+      const event = await this.#explain(exit);
+      // The guest's own trap went back to it: its instruction is the step.
+      const pc = Gva(this.#registers.one(thread, 'pc'));
+      events.set(vcpu, event ?? { kind: 'step', vcpu, pc });
+    }
+    return this.#report(outcomes, events);
+  }
+
+  /** Disarms, and repairs what masking interrupts for the step left behind. */
+  #finishStep(thread: VcpuThread, plan: ReturnType<typeof planStep>): void {
+    const batch = thread.batch();
+    const disarmed = this.#addDisarm(batch, thread);
+    this.#registers.invalidate(thread);
+    const keep = this.#registers.addCore(batch, thread);
+    thread.run(batch);
+    batch.checked(disarmed);
+    keep();
+    const one = (name: string): bigint => this.#registers.one(thread, name);
+    const writes = finishStep(plan, {
+      pc: one('pc'),
+      pstate: one('pstate'),
+      spsr_el1: one('spsr_el1'),
+      elr_el1: one('elr_el1'),
+      vbar_el1: one('vbar_el1'),
+    });
+    if (Object.keys(writes).length > 0) this.#registers.write(thread, writes);
+  }
+
+  async detach(): Promise<void> {
+    if (this.#detached) return;
+    this.#detached = true;
+    const { group, journal } = this.#vm;
+    while (this.#pending) {
+      this.interrupt();
+      await this.#pending;
+    }
+    const [first] = group.threads;
+    if (first) removeMailbox(first, this.#mailbox);
+    group.detach();
+    journal.close();
+  }
+
+  async kill(): Promise<void> {
+    if (this.#detached) return;
+    this.#detached = true;
+    const { group, journal, pid } = this.#vm;
+    if (group.exitStatus === undefined) process.kill(pid, SIGKILL);
+    await group.exited;
+    await this.#pending;
+    group.close();
+    journal.close();
+  }
+
+  /** Remembers a run for `detach` and `kill`, which may come while it is under way. */
+  async #track(run: Promise<readonly StopEvent[]>): Promise<readonly StopEvent[]> {
+    const settled = run.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#pending = settled;
+    try {
+      return await run;
+    } finally {
+      this.#pending = undefined;
+      this.#interrupted = false;
+    }
+  }
+}

@@ -1,0 +1,245 @@
+// Starts a VMM and holds every vCPU before its first instruction: the VMM is traced from exec, so that its memory slots
+// are seen as they are made, and each vCPU thread is parked at its first KVM_RUN.
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { ReadStream } from 'node:tty';
+import { Hva } from '../../base/address.ts';
+import { messageOf, UserError } from '../../base/errors.ts';
+import type { GuestConsole, LaunchRequest } from '../connection.ts';
+import type { ExitStatus } from '../target.ts';
+import { type ExitTrap, chooseExitTrap } from './exitTrap.ts';
+import {
+  openPty,
+  PtraceEvent,
+  PtraceOption,
+  ptrace,
+  readProcess,
+  spawnProcess,
+  Wait,
+  type WaitStatus,
+  wait,
+} from './ffi.ts';
+import { decodeMemoryRegion, Kvm, type MemoryRegion, Syscall } from './kvmAbi.ts';
+import { MemorySlots } from './memorySlots.ts';
+import { kvmDescriptors, threads } from './procfs.ts';
+import { exitStatus, VcpuGroup } from './vcpuGroup.ts';
+import { VcpuThread } from './vcpuThread.ts';
+
+export interface LaunchedVmm {
+  readonly pid: number;
+  readonly group: VcpuGroup;
+  readonly slots: MemorySlots;
+  readonly console: GuestConsole;
+}
+
+function findProgram(name: string, environment: Readonly<Record<string, string>>): string {
+  const candidates = name.includes('/')
+    ? [name]
+    : (environment.PATH ?? '').split(delimiter).map((folder) => join(folder, name));
+  for (const candidate of candidates) {
+    try {
+      accessSync(candidate, constants.X_OK);
+      return candidate;
+    } catch {
+      // Not there, or not to be run: the next one.
+    }
+  }
+  const where = name.includes('/') ? 'there is no such program' : 'it is not on PATH';
+  throw new UserError(`Cannot start the VMM "${name}": ${where}. Install it, or set "vmmPath" to where it is.`);
+}
+
+function checkKvm(): void {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+  } catch (thrown) {
+    const missing = (thrown as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new UserError(
+      missing
+        ? '/dev/kvm does not exist: this machine offers no KVM. Load the kvm module or enable virtualization in the firmware.'
+        : '/dev/kvm may not be opened by this user. Join the group that owns it (usually "kvm") and log in again.',
+      { cause: thrown },
+    );
+  }
+}
+
+/** The text the VMM printed, kept while it starts so that an early death can be explained. */
+class StartupText {
+  #text = '';
+  readonly #listener = (data: Buffer): void => {
+    this.#text = (this.#text + data.toString()).slice(-4000);
+  };
+
+  constructor(private readonly stream: ReadStream) {
+    stream.on('data', this.#listener);
+  }
+
+  release(): void {
+    this.stream.off('data', this.#listener);
+  }
+
+  async final(): Promise<string> {
+    if (!this.stream.closed) await new Promise((resolve) => this.stream.once('close', resolve));
+    return this.#text.replaceAll('\r\n', '\n').trim();
+  }
+}
+
+const describeExit = ({ code, signal }: ExitStatus): string =>
+  code === undefined ? `was ended by signal ${signal}` : `exited with status ${code}`;
+
+export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Promise<LaunchedVmm> {
+  const [name, ...rest] = request.argv;
+  const program = findProgram(name, request.environment);
+  checkKvm();
+  const trap = chooseExitTrap(request.exitTrap);
+  const { master, slave } = openPty();
+  const terminal = new ReadStream(master);
+  // The master reads EIO once the last slave is closed: the end of the VMM, not an error.
+  terminal.on('error', () => terminal.destroy());
+  const output = new PassThrough();
+  terminal.pipe(output);
+  terminal.once('close', () => output.end());
+  const text = new StartupText(terminal);
+  let pid: number;
+  try {
+    pid = spawnProcess({
+      argv: ['/bin/sh', '-c', 'kill -STOP $$; exec "$@"', 'sh', program, ...rest],
+      cwd: request.cwd,
+      environment: request.environment,
+      terminal: slave,
+    });
+  } catch (thrown) {
+    terminal.destroy();
+    throw new UserError(`Cannot start the VMM "${program}" in ${request.cwd}: ${messageOf(thrown)}`, { cause: thrown });
+  }
+  const startup = new Startup(pid, trap);
+  const abort = (): void => void process.kill(pid, 'SIGKILL');
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    const died = await startup.run();
+    if (signal.aborted) throw new UserError('The launch was cancelled.');
+    if (died) {
+      const printed = await text.final();
+      throw new UserError(
+        `The VMM "${name}" ${describeExit(died)} before the guest started${printed === '' ? '' : `: ${printed}`}`,
+      );
+    }
+    text.release();
+    const guestConsole = { output, input: terminal };
+    return { pid, group: startup.group, slots: startup.slots, console: guestConsole };
+  } catch (thrown) {
+    terminal.destroy();
+    throw thrown;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+const options =
+  PtraceOption.TRACESYSGOOD | PtraceOption.TRACECLONE | PtraceOption.TRACEEXEC | PtraceOption.EXITKILL;
+
+class Startup {
+  readonly group: VcpuGroup;
+  readonly slots = new MemorySlots();
+  readonly #threads = new Map<number, VcpuThread>();
+  /** The memory region a thread is about to set. */
+  readonly #regions = new Map<number, MemoryRegion>();
+  #started = false;
+
+  constructor(
+    private readonly pid: number,
+    trap: ExitTrap,
+  ) {
+    this.group = new VcpuGroup(pid, trap, true);
+  }
+
+  /** Returns once every vCPU is parked, or with the status of a VMM that ended before. */
+  async run(): Promise<ExitStatus | undefined> {
+    const { tracer } = this.group;
+    wait(this.pid, Wait.UNTRACED);
+    ptrace('SEIZE', this.pid, 0, options);
+    this.#watch(this.pid);
+    process.kill(this.pid, 'SIGCONT');
+    while (!this.#allParked()) {
+      const { tid, status } = await tracer.next();
+      if (status.kind !== 'stopped') {
+        this.#threads.delete(tid);
+        if (tid === this.pid) return exitStatus(status);
+        continue;
+      }
+      const thread = this.#threads.get(tid) ?? this.#watch(tid);
+      this.#handle(thread, status);
+    }
+    for (const thread of this.#threads.values()) {
+      if (thread.state === 'parked') this.group.add(thread);
+      else tracer.release(thread.tid);
+    }
+    tracer.watch(this.pid); // as a child, for its exit status
+    return undefined;
+  }
+
+  #watch(tid: number): VcpuThread {
+    const thread = new VcpuThread(this.pid, tid, this.group.tracer);
+    this.#threads.set(tid, thread);
+    this.group.tracer.watch(tid);
+    return thread;
+  }
+
+  /** A new thread is traced from its start. One that is none of the VMM's own, a process it cloned, is let go. */
+  #adopt(tid: number): void {
+    if (threads(this.pid).includes(tid)) this.#watch(tid);
+    else this.group.tracer.release(tid);
+  }
+
+  #allParked(): boolean {
+    const parked = [...this.#threads.values()].filter((thread) => thread.state === 'parked').length;
+    return parked > 0 && parked === kvmDescriptors(this.pid).vcpus.size;
+  }
+
+  #handle(thread: VcpuThread, status: WaitStatus & { kind: 'stopped' }): void {
+    const stop = thread.classify(status);
+    switch (stop.kind) {
+      case 'syscall':
+        if (stop.entry) this.#enter(thread);
+        else if (this.#leave(thread)) return;
+        break;
+      case 'event':
+        if (stop.event === PtraceEvent.EXEC) this.#started = true;
+        if (stop.event === PtraceEvent.CLONE) this.#adopt(thread.newThread);
+        break;
+      case 'signal':
+        // SIGCONT ends the stop in which the shell waited; the VMM never learns of it.
+        thread.proceed('SYSCALL', this.#started ? stop.signal : 0);
+        return;
+    }
+    thread.proceed(this.#started ? 'SYSCALL' : 'CONT');
+  }
+
+  #enter(thread: VcpuThread): void {
+    const { number, args } = thread.enteredSyscall;
+    if (number !== Syscall.ioctl) return;
+    const [, request, address = 0n] = args;
+    if (request === Kvm.SET_USER_MEMORY_REGION || request === Kvm.SET_USER_MEMORY_REGION2) {
+      this.#regions.set(thread.tid, decodeMemoryRegion(readProcess(this.pid, Hva(address), 32)));
+    } else if (thread.entersRun) {
+      thread.beginSettle();
+    }
+  }
+
+  /** True when the thread got parked. */
+  #leave(thread: VcpuThread): boolean {
+    const region = this.#regions.get(thread.tid);
+    this.#regions.delete(thread.tid);
+    if (!region && !thread.isSettling) return false;
+    const frame = thread.locate();
+    if (region && thread.succeeded) this.slots.set(region);
+    if (!thread.isSettling) return false;
+    thread.endSettle();
+    if (frame !== 'interrupted') return false;
+    const signal = thread.leaveSyscallStop();
+    if (thread.state === 'gone') return true;
+    thread.locate();
+    thread.park(signal);
+    return true;
+  }
+}

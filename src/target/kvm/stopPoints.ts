@@ -1,0 +1,199 @@
+// The stop points of one VM: which exist, how they get into guest memory and the debug registers for a run, and which of
+// them explains a debug exit.
+import { type DebugRegisterPair, encodeBreakpoint, encodeWatchpoints, nearestWatchpoints } from '../../arch/aarch64/debug.ts';
+import { type Gpa, type Gva, hex } from '../../base/address.ts';
+import { messageOf, TargetError } from '../../base/errors.ts';
+import type { StopPoint, StopPointId } from '../target.ts';
+import { type Journal, memoryKey } from './journal.ts';
+import { guestDebug } from './kvmAbi.ts';
+import type { SlotMemory } from './memorySlots.ts';
+
+/** BRK #0, little endian (Arm ARM, C6.2 BRK; KVM takes any immediate). */
+export const breakInstruction = new Uint8Array(new Uint32Array([0xd4200000]).buffer);
+
+export interface Budget {
+  readonly hardwareBreakpoints: number;
+  readonly hardwareWatchpoints: number;
+}
+
+interface Software {
+  readonly kind: 'software';
+  readonly gva: Gva;
+  readonly gpa: Gpa;
+}
+interface Hardware {
+  readonly kind: 'hardware';
+  readonly gva: Gva;
+  readonly pair: DebugRegisterPair;
+}
+interface Watch {
+  readonly kind: 'watch';
+  readonly address: Gva;
+  readonly length: number;
+  readonly pairs: readonly DebugRegisterPair[];
+}
+type Entry = Software | Hardware | Watch;
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(b);
+
+export class StopPoints {
+  readonly #entries = new Map<StopPointId, Entry>();
+  /** What stands in guest memory now, by address: the guest's own bytes. */
+  readonly #planted = new Map<Gpa, Uint8Array>();
+  #lastId = 0;
+
+  constructor(
+    private readonly memory: SlotMemory,
+    private readonly budget: Budget,
+    private readonly journal: Journal,
+  ) {}
+
+  get isEmpty(): boolean {
+    return this.#entries.size === 0;
+  }
+
+  #add(entry: Entry): StopPointId {
+    const id = ++this.#lastId as StopPointId;
+    this.#entries.set(id, entry);
+    return id;
+  }
+
+  remove(id: StopPointId): void {
+    if (!this.#entries.delete(id)) throw new TargetError(`There is no stop point ${id}`);
+  }
+
+  /** Adds a software breakpoint after it was written, read back and taken out again. */
+  addSoftware(gva: Gva, gpa: Gpa): StopPointId {
+    if (gva & 3n) throw new TargetError(`No instruction can be at ${hex(gva)}: it is not aligned to 4 bytes`);
+    try {
+      this.#plant(gpa);
+    } finally {
+      this.#lift(gpa);
+    }
+    return this.#add({ kind: 'software', gva, gpa });
+  }
+
+  addHardware(gva: Gva): StopPointId {
+    const pair = encodeBreakpoint(gva);
+    const used = new Set(this.#hardware().map((entry) => entry.gva));
+    const limit = this.budget.hardwareBreakpoints;
+    if (!used.has(gva) && used.size >= limit) {
+      throw new TargetError(`All ${limit} hardware breakpoints of the vCPU are in use`);
+    }
+    return this.#add({ kind: 'hardware', gva, pair });
+  }
+
+  addWatch({ address, length, access }: StopPoint & { kind: 'watch' }): StopPointId {
+    const limit = this.budget.hardwareWatchpoints;
+    const used = this.#watches().reduce((sum, watch) => sum + watch.pairs.length, 0);
+    const pairs = encodeWatchpoints(address, length, access, limit);
+    if (used + pairs.length > limit) {
+      throw new TargetError(
+        `Watching ${length} bytes at ${hex(address)} needs ${pairs.length} of the vCPU's ${limit} hardware watchpoints; ${used} are in use`,
+      );
+    }
+    return this.#add({ kind: 'watch', address, length, pairs });
+  }
+
+  #hardware(): readonly Hardware[] {
+    return [...this.#entries.values()].filter((entry) => entry.kind === 'hardware');
+  }
+
+  #watches(): readonly Watch[] {
+    return [...this.#entries.values()].filter((entry) => entry.kind === 'watch');
+  }
+
+  /** Ids of the stop points that the execution of the instruction at `pc` triggers. */
+  executionAt(pc: Gva): readonly StopPointId[] {
+    return [...this.#entries].filter(([, entry]) => entry.kind !== 'watch' && entry.gva === pc).map(([id]) => id);
+  }
+
+  /** Ids of the software breakpoints planted at a physical address. */
+  softwareAt(gpa: Gpa): readonly StopPointId[] {
+    return [...this.#entries].filter(([, entry]) => entry.kind === 'software' && entry.gpa === gpa).map(([id]) => id);
+  }
+
+  hardwareAt(pc: Gva): readonly StopPointId[] {
+    return [...this.#entries].filter(([, entry]) => entry.kind === 'hardware' && entry.gva === pc).map(([id]) => id);
+  }
+
+  /** Ids of the watchpoints that the reported address is nearest to. */
+  watchNear(far: Gva): readonly StopPointId[] {
+    const watched = [...this.#entries].flatMap(([id, entry]) =>
+      entry.kind === 'watch' ? [{ id, address: entry.address, length: entry.length }] : [],
+    );
+    return nearestWatchpoints(far, watched).map(({ id }) => id);
+  }
+
+  /** Writes every software breakpoint into guest memory and returns what was patched. Each is entered in the journal
+   *  before it is written and read back after. TargetError for the first that cannot be; those planted stay to be
+   *  lifted. */
+  plant(): readonly Gpa[] {
+    for (const entry of this.#entries.values()) if (entry.kind === 'software') this.#plant(entry.gpa);
+    return [...this.#planted.keys()];
+  }
+
+  #plant(gpa: Gpa): void {
+    if (this.#planted.has(gpa)) return;
+    const found = this.memory.slots.find(gpa);
+    if (!found) throw new TargetError(`No RAM at guest physical ${hex(gpa)}: a software breakpoint cannot be there`);
+    const original = this.memory.readNow(gpa, breakInstruction.length);
+    this.journal.enter(memoryKey(found.hva), {
+      undo: 'memory',
+      hva: found.hva.toString(),
+      original: Buffer.from(original).toString('hex'),
+      planted: Buffer.from(breakInstruction).toString('hex'),
+    });
+    this.#planted.set(gpa, original);
+    try {
+      this.memory.writeNow(gpa, breakInstruction);
+    } catch (thrown) {
+      throw new TargetError(`A software breakpoint cannot be written at guest physical ${hex(gpa)}: ${messageOf(thrown)}`, {
+        cause: thrown,
+      });
+    }
+    if (!sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
+      throw new TargetError(`A software breakpoint at guest physical ${hex(gpa)} does not read back`);
+    }
+  }
+
+  /** Takes every software breakpoint out of guest memory. What the guest wrote over one in the meantime stays. */
+  lift(): readonly Gpa[] {
+    const patched = [...this.#planted.keys()];
+    for (const gpa of patched) this.#lift(gpa);
+    return patched;
+  }
+
+  #lift(gpa: Gpa): void {
+    const original = this.#planted.get(gpa);
+    const found = this.memory.slots.find(gpa);
+    if (!original || !found) return;
+    if (sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
+      this.memory.writeNow(gpa, original);
+    }
+    this.#planted.delete(gpa);
+    this.journal.strike(memoryKey(found.hva));
+  }
+
+  /** The argument of KVM_SET_GUEST_DEBUG for a run, or for a step of one vCPU, in which only watchpoints are armed. */
+  guestDebug(mode: 'run' | 'step' | 'stepUnwatched'): Uint8Array {
+    const bytes = new Uint8Array(guestDebug.size);
+    const view = new DataView(bytes.buffer);
+    const watch = mode === 'stepUnwatched' ? [] : this.#watches().flatMap((entry) => entry.pairs);
+    const execute = mode === 'run' ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()] : [];
+    let control: number = guestDebug.ENABLE;
+    if (mode === 'run') control |= guestDebug.USE_SW_BP;
+    else control |= guestDebug.SINGLESTEP;
+    if (watch.length + execute.length > 0) control |= guestDebug.USE_HW;
+    view.setUint32(0, control, true);
+    for (const [index, pair] of execute.entries()) {
+      view.setBigUint64(guestDebug.bcr + 8 * index, pair.control, true);
+      view.setBigUint64(guestDebug.bvr + 8 * index, pair.value, true);
+    }
+    for (const [index, pair] of watch.entries()) {
+      view.setBigUint64(guestDebug.wcr + 8 * index, pair.control, true);
+      view.setBigUint64(guestDebug.wvr + 8 * index, pair.value, true);
+    }
+    return bytes;
+  }
+}

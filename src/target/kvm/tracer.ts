@@ -1,0 +1,121 @@
+// The stops and deaths of traced threads, in the order they are found. SIGCHLD says that there is something to wait for;
+// each known thread is then asked by its own id, never by -1, which would take libuv's children.
+import { ptrace, SystemError, type WaitStatus, Wait, wait } from './ffi.ts';
+
+export interface ThreadEvent {
+  readonly tid: number;
+  readonly status: WaitStatus;
+}
+
+const SIGTRAP = 5;
+
+function unlessGone(request: () => void): void {
+  try {
+    request();
+  } catch (thrown) {
+    if (!(thrown instanceof SystemError && thrown.code === 'ESRCH')) throw thrown;
+  }
+}
+
+/** Detaches from a stopped thread and gives it the signal it stopped for, if that is one of its own. */
+function letGo(tid: number, status: WaitStatus & { kind: 'stopped' }): void {
+  const own = status.event === 0 && (status.signal & 0x7f) !== SIGTRAP;
+  unlessGone(() => ptrace('DETACH', tid, 0, own ? status.signal : 0));
+}
+
+export class Tracer {
+  readonly #tids = new Set<number>();
+  readonly #queue: ThreadEvent[] = [];
+  /** Threads to be let go at their next stop. */
+  readonly #releasing = new Set<number>();
+  #wake: (() => void) | undefined;
+  readonly #onChild = (): void => this.#pump();
+
+  /** `onDeath` hears of every watched thread or child that ended, at once, whether or not anybody waits. */
+  constructor(private readonly onDeath: (tid: number, status: WaitStatus) => void) {
+    process.on('SIGCHLD', this.#onChild);
+  }
+
+  /** Starts to wait for a thread or child. Idempotent. */
+  watch(tid: number): void {
+    this.#tids.add(tid);
+  }
+
+  /** Stops waiting for it; what it already reported is dropped. */
+  forget(tid: number): void {
+    this.#tids.delete(tid);
+    for (let index = this.#queue.length - 1; index >= 0; index--) {
+      if (this.#queue[index]?.tid === tid) this.#queue.splice(index, 1);
+    }
+  }
+
+  /** Detaches from a thread at its next stop of its own: interrupting it now could fail a system call it sleeps in. */
+  release(tid: number): void {
+    this.#releasing.add(tid);
+    this.#pump();
+  }
+
+  /** Detaches from the threads that did not stop by themselves so far. */
+  #releaseNow(): void {
+    for (const tid of this.#releasing) {
+      unlessGone(() => ptrace('INTERRUPT', tid, 0, 0));
+      const status = wait(tid, Wait.ALL);
+      if (status?.kind === 'stopped') letGo(tid, status);
+    }
+    this.#releasing.clear();
+  }
+
+  #take(tid: number, status: WaitStatus): void {
+    if (status.kind !== 'stopped') {
+      this.#tids.delete(tid);
+      this.#releasing.delete(tid);
+      this.onDeath(tid, status);
+    } else if (this.#releasing.delete(tid)) {
+      letGo(tid, status);
+      return;
+    }
+    this.#queue.push({ tid, status });
+  }
+
+  #pump(): void {
+    for (const tid of new Set([...this.#tids, ...this.#releasing])) {
+      const status = wait(tid, Wait.NOHANG | Wait.ALL);
+      if (status) this.#take(tid, status);
+    }
+    if (this.#queue.length > 0) this.#wake?.();
+  }
+
+  /** The next event of any watched thread. One caller at a time. */
+  async next(): Promise<ThreadEvent> {
+    for (;;) {
+      if (this.#queue.length === 0) this.#pump();
+      const event = this.#queue.shift();
+      if (event) return event;
+      // A signal handler does not keep the process alive, and somebody waits: a timer does.
+      const alive = setInterval(() => {}, 2 ** 30);
+      // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set.
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+      clearInterval(alive);
+    }
+  }
+
+  /** The next event of one thread, blocking the process: only where it is microseconds away. `undefined` when the thread
+   *  cannot be waited for any more. */
+  nextOf(tid: number): WaitStatus | undefined {
+    const index = this.#queue.findIndex((event) => event.tid === tid);
+    if (index >= 0) return this.#queue.splice(index, 1)[0]?.status;
+    const status = wait(tid, Wait.ALL);
+    if (status && status.kind !== 'stopped') this.#take(tid, status);
+    return status;
+  }
+
+  close(): void {
+    process.off('SIGCHLD', this.#onChild);
+    this.#releaseNow();
+    this.#tids.clear();
+    this.#queue.length = 0;
+  }
+}

@@ -1,0 +1,236 @@
+// All vCPU threads of one VMM together: let some run, and get every one back to its parking place.
+import type { ExitStatus, Vcpu } from '../target.ts';
+import type { ExitTrap } from './exitTrap.ts';
+import type { WaitStatus } from './ffi.ts';
+import { threads } from './procfs.ts';
+import { Tracer } from './tracer.ts';
+import type { VcpuThread } from './vcpuThread.ts';
+
+/** A debug exit of a parked vCPU: ESR_EL2 and FAR_EL2 as KVM reports them. */
+export interface DebugExit {
+  readonly vcpu: Vcpu;
+  readonly hsr: number;
+  readonly far: bigint;
+}
+
+export type RunOutcome =
+  | { readonly kind: 'debug'; readonly exit: DebugExit }
+  | { readonly kind: 'interrupted' }
+  | { readonly kind: 'exited'; readonly status: ExitStatus };
+
+/** Decides about a debug exit while other vCPUs may still run: `resume` when the exit was served on its own thread (the
+ *  guest's trap was given back to it), `stop` to stop all and report it. */
+export type ServeExit = (exit: DebugExit) => Promise<'stop' | 'resume'>;
+
+export const exitStatus = (status: WaitStatus): ExitStatus => ({
+  code: status.kind === 'exited' ? status.code : undefined,
+  signal: status.kind === 'signalled' ? status.signal : undefined,
+});
+
+export class VcpuGroup {
+  readonly tracer = new Tracer((tid, status) => this.#onDeath(tid, status));
+  readonly #threads = new Map<number, VcpuThread>();
+  #interruptRequested = false;
+  #running = false;
+  #exit: ExitStatus | undefined;
+  #announceExit: (status: ExitStatus) => void = () => {};
+  /** Resolves when the VMM ended, whoever ended it and whatever was going on. */
+  readonly exited = new Promise<ExitStatus>((resolve) => {
+    this.#announceExit = resolve;
+  });
+
+  /** `isChild`: the VMM was started by us, so that its own exit status can be had, not just its threads'. */
+  constructor(
+    readonly pid: number,
+    readonly trap: ExitTrap,
+    private readonly isChild: boolean,
+  ) {}
+
+  add(thread: VcpuThread): void {
+    this.#threads.set(thread.tid, thread);
+    this.tracer.watch(thread.tid);
+  }
+
+  /** By vCPU index. */
+  get threads(): readonly VcpuThread[] {
+    return [...this.#threads.values()].sort((a, b) => (a.index ?? 0) - (b.index ?? 0));
+  }
+
+  get exitStatus(): ExitStatus | undefined {
+    return this.#exit;
+  }
+
+  threadOf(vcpu: Vcpu): VcpuThread | undefined {
+    return this.threads.find((thread) => thread.index === vcpu);
+  }
+
+  /** Ends the pending `run` with an `interrupted` outcome; remembered when the run is just about to begin. */
+  interrupt(): void {
+    this.#interruptRequested = true;
+    if (this.#running) this.#interruptAll();
+  }
+
+  #interruptAll(): void {
+    for (const thread of this.#threads.values()) if (thread.state === 'running') thread.interrupt();
+  }
+
+  /** Lets `chosen` run until a debug exit that `serve` wants, an interrupt or the end of the VMM, then parks all. */
+  async run(chosen: readonly VcpuThread[], serve: ServeExit): Promise<readonly RunOutcome[]> {
+    this.#running = true;
+    try {
+      for (const thread of chosen) this.#resume(thread);
+      return await this.#collect(serve, this.#takeInterrupt());
+    } finally {
+      this.#running = false;
+      this.#interruptRequested = false;
+    }
+  }
+
+  /** Parks every thread that is not: after attaching, or to stop for our own purposes. */
+  async parkAll(): Promise<readonly RunOutcome[]> {
+    this.#interruptAll();
+    return this.#collect(async () => 'stop', true);
+  }
+
+  #takeInterrupt(): boolean {
+    if (this.#interruptRequested) this.#interruptAll();
+    return this.#interruptRequested;
+  }
+
+  #resume(thread: VcpuThread): void {
+    this.trap.beforeResume(thread);
+    thread.resume(this.trap.request);
+  }
+
+  async #collect(serve: ServeExit, stopRequested: boolean): Promise<readonly RunOutcome[]> {
+    const outcomes: RunOutcome[] = [];
+    let stopping = stopRequested;
+    while (this.#isUnderWay()) {
+      const { tid, status } = await this.tracer.next();
+      const thread = this.#threads.get(tid);
+      if (!thread || status.kind !== 'stopped') continue;
+      if (this.#interruptRequested) stopping = true;
+      if (this.#handle(thread, status, stopping)) {
+        const exit = { vcpu: thread.index ?? 0, ...thread.debugExit };
+        if ((await serve(exit)) === 'resume') {
+          if (!stopping) this.#resume(thread);
+          continue;
+        }
+        outcomes.push({ kind: 'debug', exit });
+        if (!stopping) {
+          stopping = true;
+          this.#interruptAll();
+        }
+      }
+    }
+    if (this.#exit) return [...outcomes, { kind: 'exited', status: this.#exit }];
+    return outcomes.length > 0 ? outcomes : [{ kind: 'interrupted' }];
+  }
+
+  /** Some thread runs, or all are gone and the process is about to be. */
+  #isUnderWay(): boolean {
+    if (this.#exit) return false;
+    return this.#threads.size === 0 || this.threads.some((thread) => thread.state === 'running');
+  }
+
+  #onDeath(tid: number, status: WaitStatus): void {
+    const thread = this.#threads.get(tid);
+    if (thread) {
+      thread.state = 'gone';
+      this.trap.disarm(thread);
+      this.#threads.delete(tid);
+    }
+    // Without the process's own status that of the last vCPU thread stands for it: exit_group gives all the same.
+    const isEnd = this.isChild ? tid === this.pid : thread !== undefined && this.#threads.size === 0;
+    if (!isEnd || this.#exit) return;
+    this.#exit = exitStatus(status);
+    this.#announceExit(this.#exit);
+  }
+
+  /** Deals with one stop of a running thread: lets it go on, takes it a step nearer to its parking place, or parks it.
+   *  True when it is parked with a debug exit to be looked at. */
+  #handle(thread: VcpuThread, status: WaitStatus & { kind: 'stopped' }, stopping: boolean): boolean {
+    const stop = thread.classify(status);
+    if (stop.kind === 'syscall') {
+      if (!stop.entry) return this.#handleSyscallExit(thread, stopping);
+      if (thread.entersRun && stopping && thread.kvmRun !== undefined) thread.beginSettle();
+      thread.proceed('SYSCALL');
+      return false;
+    }
+    if (stop.kind === 'group') {
+      // Stopped by the user's SIGSTOP: it stays so, and a request to stop reaches it there.
+      if (!stopping) {
+        thread.proceed('LISTEN');
+        return false;
+      }
+    }
+    const signal = stop.kind === 'signal' ? stop.signal : undefined;
+    const frame = thread.locate();
+    const known = thread.fd !== undefined && thread.kvmRun !== undefined;
+    if (frame === 'debugExit' && known) {
+      thread.park(signal);
+      return true;
+    }
+    if (frame === 'interrupted' && known) {
+      thread.endSettle();
+      if (stopping) {
+        thread.park(signal);
+      } else if (signal !== undefined) {
+        thread.proceed(this.trap.request, signal); // the VMM's own kick: it shall see EINTR
+      } else {
+        thread.park();
+        this.#resume(thread);
+      }
+      return false;
+    }
+    if (frame === 'parked' && known) {
+      if (stopping) {
+        thread.park(signal);
+      } else {
+        thread.park();
+        if (signal !== undefined) thread.unpark();
+        thread.proceed(this.trap.request, signal);
+      }
+      return false;
+    }
+    // In the VMM's own code: it goes on until it enters KVM_RUN, where it can be parked.
+    thread.proceed(stopping ? 'SYSCALL' : this.trap.request, signal);
+    return false;
+  }
+
+  #handleSyscallExit(thread: VcpuThread, stopping: boolean): boolean {
+    const frame = thread.locate();
+    const settled = frame === 'interrupted' && (stopping || thread.isSettling);
+    if (frame !== 'debugExit' && !settled) {
+      thread.endSettle();
+      thread.proceed(stopping ? 'SYSCALL' : this.trap.request);
+      return false;
+    }
+    thread.endSettle();
+    const signal = thread.leaveSyscallStop();
+    if (thread.state === 'gone') return false;
+    thread.locate();
+    thread.park(signal);
+    if (settled && !stopping) this.#resume(thread);
+    return frame === 'debugExit';
+  }
+
+  /** Takes the trap off and lets every thread go as if it had never been held. Precondition: all are parked. */
+  detach(): void {
+    for (const thread of this.threads) {
+      this.trap.disarm(thread);
+      thread.detach();
+    }
+    this.close();
+  }
+
+  close(): void {
+    this.tracer.close();
+    this.#threads.clear();
+  }
+
+  /** Threads of the VMM that are not among the traced ones. */
+  untracedThreads(): readonly number[] {
+    return threads(this.pid).filter((tid) => !this.#threads.has(tid));
+  }
+}
