@@ -53,8 +53,9 @@ export async function cacheEntry(name: string, make: (folder: string) => Promise
   if (existsSync(path)) return path;
   return withLock(labCache('locks', name), async () => {
     if (existsSync(path)) return path;
-    const scratch = `${path}.partial`;
-    rmSync(scratch, { recursive: true, force: true });
+    // A folder of its own: a program that outlived an interrupted run may still be writing to that run's.
+    dropEntries((other) => other.startsWith(`${name}.partial`));
+    const scratch = `${path}.partial-${process.pid}`;
     mkdirSync(scratch, { recursive: true });
     try {
       await make(scratch);
@@ -67,10 +68,7 @@ export async function cacheEntry(name: string, make: (folder: string) => Promise
   });
 }
 
-/** Removes the entries `prefix*` other than `keep`: earlier versions are never read again. */
-export function dropOtherEntries(prefix: string, keep: string): void {
-  for (const name of readdirSync(labCache())) {
-    const isOld = name.startsWith(prefix) && !name.startsWith(keep);
-    if (isOld) rmSync(labCache(name), { recursive: true, force: true });
-  }
+/** Removes the entries chosen by name. */
+export function dropEntries(chosen: (name: string) => boolean): void {
+  for (const name of readdirSync(labCache()).filter(chosen)) rmSync(labCache(name), { recursive: true, force: true });
 }

@@ -42,6 +42,6 @@ export async function command(argv: readonly string[], options: CommandOptions =
     throw new CommandError(`cannot run ${program}: ${(cause as Error).message}`, '');
   }
   if (status === 0) return stdout;
-  const tail = (stderr.trim() || stdout.trim()).slice(-2000);
+  const tail = `${stdout.slice(-2000)}\n${stderr.slice(-2000)}`.trim();
   throw new CommandError(`${argv.join(' ')}: ${signal ?? `status ${status}`}\n${tail}`, stderr + stdout);
 }

@@ -105,6 +105,7 @@ APT::Architectures { "${architecture}"; };
 APT::Install-Recommends "false";
 APT::Sandbox::User "";
 Acquire::Languages "none";
+Acquire::GzipIndexes "true";
 Acquire::Retries "3";
 Dir::State "${root}/state";
 Dir::State::status "${root}/status";

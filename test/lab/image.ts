@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { appletNames } from './busybox.ts';
-import { cacheEntry, cacheRoot, dropOtherEntries, type Progress, reportProgress } from './cache.ts';
+import { cacheEntry, cacheRoot, dropEntries, type Progress, reportProgress } from './cache.ts';
 import { command } from './command.ts';
 import { Archive, DownloadError, unpack, unpackSome } from './debian.ts';
 import { guestInitrd } from './guest.ts';
@@ -102,7 +102,7 @@ async function assembleHost(release: Release, progress: Progress): Promise<HostI
     rmSync(root, { recursive: true });
     rmSync(downloads, { recursive: true });
   });
-  dropOtherEntries('host-', name);
+  dropOlder('host', name);
   return {
     release,
     kernel: join(folder, 'Image'),
@@ -153,6 +153,11 @@ function writeGuestInitrd(folder: string): string {
   return path;
 }
 
+/** Entries of other versions are not read again, and large. */
+function dropOlder(kind: string, current: string): void {
+  dropEntries((name) => name.startsWith(`${kind}-`) && !name.startsWith(current));
+}
+
 function filesBelow(folder: string): string[] {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
@@ -198,7 +203,7 @@ async function assembleDebug(release: Release, progress: Progress): Promise<Debu
     for (const path of [downloads, unpacked]) rmSync(path, { recursive: true });
     await makeExt4(content, join(scratch, 'vmlinux.ext4'), progress);
   });
-  dropOtherEntries('vmlinux-', name);
+  dropOlder('vmlinux', name);
   return {
     file: join(folder, 'content/vmlinux'),
     modules: join(folder, 'content/modules'),
@@ -226,7 +231,7 @@ async function assembleSource(release: Release, progress: Progress): Promise<str
     await command(['bash', '-c', script, 'unpack', tarball, scratch, ...argv], { env });
     rmSync(downloads, { recursive: true });
   });
-  dropOtherEntries('source-', name);
+  dropOlder('source', name);
   return join(folder, 'linux-source-6.1');
 }
 

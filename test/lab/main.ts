@@ -102,6 +102,9 @@ function pair(text: string): [string, string] {
   throw new Error(`--file ${text}: PATH-IN-LAB=LOCAL-PATH is needed`);
 }
 
+// Whoever read the output has seen enough; the lab ends with this process.
+process.stdout.on('error', () => process.exit(1));
+
 main().then(
   (status) => {
     process.exitCode = status;
