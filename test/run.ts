@@ -74,7 +74,8 @@ const isUnit = (file: string): boolean =>
 
 const suites: readonly Suite[] = [
   program('types', bin('tsc'), '--noEmit'),
-  program('lint', bin('biome'), 'ci', '--error-on-warnings'),
+  // Biome colours its text even where nobody can see colours.
+  program('lint', bin('biome'), 'ci', '--error-on-warnings', ...(process.stdout.isTTY ? [] : ['--colors=off'])),
   program('build', process.execPath, 'esbuild.mjs'),
   nodeTest('layers', (file) => file === 'layers.test.ts', minutes, false),
   nodeTest('unit', isUnit, 2 * minutes, false),

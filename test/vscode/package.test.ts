@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const files = execFileSync(join(repository, 'node_modules/.bin/vsce'), ['ls'], { cwd: repository, encoding: 'utf8' })
+  .split('\n')
+  .filter((line) => line !== '');
+
+test('the VSIX holds the programs, koffi, and nothing else', () => {
+  const folders = new Set(files.map((file) => /^(dist|node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? file));
+  assert.deepEqual([...folders].sort(), [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'dist',
+    `node_modules/@koromix/koffi-linux-${process.arch}`,
+    'node_modules/koffi',
+    'package.json',
+  ]);
+  const bundles = files.filter((file) => file.startsWith('dist/'));
+  const built = readdirSync(join(repository, 'dist')).filter((file) => !file.endsWith('.map'));
+  assert.deepEqual(bundles.sort(), built.map((file) => `dist/${file}`).sort());
+});
+
+test('what the VSIX holds is enough: koffi loads and the adapter starts', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-debug-vsix-'));
+  try {
+    for (const file of files) cpSync(join(repository, file), join(folder, file));
+    const node = (...args: string[]): string => execFileSync(process.execPath, args, { cwd: '/', encoding: 'utf8' });
+    const adapter = join(folder, 'dist/adapter.js');
+    const callLibc = `require('node:module').createRequire(${JSON.stringify(adapter)})('koffi').load('libc.so.6').func('int getpid()')()`;
+    assert.equal(node('-p', `${callLibc} === process.pid`), 'true\n');
+    assert.match(node(adapter, '--help'), /--listen/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
