@@ -132,8 +132,12 @@ export class Cursor {
       return (first << 25) >> 25;
     }
     const start = this.position;
-    const value = this.slebBig();
-    const number = Number(value);
+    const low = this.u8();
+    const second = this.u8();
+    // Two bytes hold the line advances of line programs, which are read by the million.
+    if (second < 0x80) return (((low & 0x7f) | (second << 7)) << 18) >> 18;
+    this.position = start;
+    const number = Number(this.slebBig());
     if (!Number.isSafeInteger(number)) this.fail('a signed LEB128 number beyond 2^53', start);
     return number;
   }

@@ -14,6 +14,9 @@ export interface ByteSource {
 
 // Scans of a whole section stay within a few dozen calls. mmap was no faster and makes every touched page resident.
 const windowBytes = 4 << 20;
+/** Reads up to `smallBytes` are answered from `aheadBytes` read at once. */
+const smallBytes = 1024;
+const aheadBytes = 16 << 10;
 
 /** A regular file read by `pread` through one window. */
 export class PagedFile {
@@ -23,6 +26,9 @@ export class PagedFile {
   #window = new Uint8Array(0);
   #windowStart = 0;
   #windowLength = 0;
+  readonly #ahead = new Uint8Array(aheadBytes);
+  #aheadStart = 0;
+  #aheadLength = 0;
 
   constructor(readonly path: string) {
     try {
@@ -44,6 +50,7 @@ export class PagedFile {
     this.#check(offset, length);
     const start = offset - this.#windowStart;
     if (start >= 0 && start + length <= this.#windowLength) return this.#window.slice(start, start + length);
+    if (length <= smallBytes) return this.#readSmall(offset, length);
     const bytes = new Uint8Array(length);
     this.#fill(bytes, offset, length);
     return bytes;
@@ -64,6 +71,20 @@ export class PagedFile {
       start = 0;
     }
     return this.#window.subarray(start, start + length);
+  }
+
+  // Small reads come in crowds: the range lists of a unit, the strings of its names.
+  #readSmall(offset: number, length: number): Uint8Array {
+    let start = offset - this.#aheadStart;
+    if (start < 0 || start + length > this.#aheadLength) {
+      const filled = Math.min(this.#ahead.length, this.size - offset);
+      this.#aheadLength = 0;
+      this.#fill(this.#ahead, offset, filled);
+      this.#aheadStart = offset;
+      this.#aheadLength = filled;
+      start = 0;
+    }
+    return this.#ahead.slice(start, start + length);
   }
 
   close(): void {

@@ -50,7 +50,7 @@ export const rnglistOffset = (sections: DwarfSections, encoding: Encoding, base:
 };
 
 // A list says where it ends, not how long it is: read a likely length, and again with more if the list goes on.
-const listBytes = 4096;
+const listBytes = 256;
 
 const withList = <T>(
   sections: DwarfSections,
