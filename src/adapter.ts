@@ -71,7 +71,7 @@ async function serveTcp(where: string): Promise<void> {
   const server = new DapServer(services());
   closeOnSignals(() => server.close());
   const { address, port } = await server.listen(parseListenAddress(where));
-  process.stdout.write(`kvm-debug ${packageJson.version} listening at ${address} port ${port}\n`);
+  process.stdout.write(`listening on ${address.includes(':') ? `[${address}]` : address}:${port}\n`);
 }
 
 async function main(words: readonly string[]): Promise<void> {

@@ -39,6 +39,8 @@ export interface UnwindHints {
   readonly framePointer: string;
   /** Registers a callee preserves: without a rule in the call frame information they still hold the caller's value. */
   readonly calleeSaved?: readonly string[];
+  /** Registers beside the general ones that `codeAddress` looks at. */
+  readonly addressing?: readonly string[];
 }
 
 /** Everything above the target that differs between architectures. Pure: no I/O, no state.

@@ -29,6 +29,7 @@ export class Guest {
     private readonly services: Services,
   ) {
     this.debugger = new Debugger(target, symbols, configuration, this.#events());
+    this.debugger.watchExit();
   }
 
   static async launch(

@@ -49,7 +49,9 @@ export class Session {
     });
     this.#client = {
       features: this.#features,
-      event: (name, body) => this.#send({ type: 'event', event: name, ...(body ? { body } : {}) }),
+      event: (name, body) => {
+        this.#send({ type: 'event', event: name, ...(body ? { body } : {}) });
+      },
       request: (command, args, timeout) => this.#ask(command, args, timeout),
     };
     const reader = new MessageReader();
@@ -115,7 +117,9 @@ export class Session {
   async #answer(request: Request, active: AbortController): Promise<void> {
     const { seq, command } = request;
     const after: (() => void)[] = [];
-    const respond = (outcome: object): void => this.#send({ type: 'response', request_seq: seq, command, ...outcome });
+    const respond = (outcome: object): void => {
+      this.#send({ type: 'response', request_seq: seq, command, ...outcome });
+    };
     try {
       if (active.signal.aborted) throw new UserError('cancelled');
       const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined;

@@ -81,6 +81,13 @@ export class Debugger {
     });
   }
 
+  /** To be called once: ends the session with the VMM, also when it dies while the guest is stopped. */
+  watchExit(): void {
+    void this.target.target.exited.then((status) => {
+      if (this.#state !== 'ended') this.#exited(status);
+    });
+  }
+
   get state(): 'stopped' | 'running' | 'ended' {
     return this.#state;
   }
@@ -214,6 +221,7 @@ export class Debugger {
   }
 
   #exited(status: ExitStatus): void {
+    if (this.#state === 'ended') return;
     this.#state = 'ended';
     this.#execution.abandon(new UserError('The VM has exited.'));
     this.events.exited(status);

@@ -160,7 +160,10 @@ async function binary(
   }
   if (operator === '<<' || operator === '>>') {
     const type = promote(left.type);
-    const by = right.value & BigInt(8 * sizeOf(type) - 1);
+    const by = right.value;
+    if (by < 0n || by >= BigInt(8 * sizeOf(type))) {
+      throw new UserError(`A ${typeName(type)} cannot be shifted by ${by} bits; cast it to a wider type first.`);
+    }
     return make(operator === '<<' ? left.value << by : left.value >> by, type);
   }
   const type = common(left.type, right.type);

@@ -82,7 +82,7 @@ export class StopContext {
   stack(vcpu: Vcpu): Stack {
     let stack = this.#stacks.get(vcpu);
     if (!stack) {
-      stack = new Stack(this.target.architecture, this.symbols, this.memory(vcpu), () => this.registers(vcpu));
+      stack = new Stack(this.target.architecture, this.symbols, this.memory(vcpu), () => this.#initial(vcpu));
       this.#stacks.set(vcpu, stack);
     }
     return stack;
@@ -92,6 +92,14 @@ export class StopContext {
     const frame = (await this.stack(vcpu).frames(index + 1))[index];
     if (!frame) throw new UserError(`vCPU ${vcpu} has no stack frame ${index}.`);
     return frame;
+  }
+
+  // The general registers, and those that say how code addresses are signed.
+  async #initial(vcpu: Vcpu): Promise<RegisterValues> {
+    const wanted = this.target.architecture.unwind.addressing ?? [];
+    const extra = wanted.filter((name) => this.target.registers.some((register) => register.name === name));
+    const general = await this.registers(vcpu);
+    return extra.length === 0 ? general : new Map([...general, ...(await this.readRegisters(vcpu, extra))]);
   }
 
   async #read(vcpu: Vcpu, address: Gva, length: number): Promise<Uint8Array> {

@@ -68,7 +68,13 @@ export const aarch64: Architecture = {
   floatRegisters,
   programCounter: 'pc',
   stackPointer: 'sp',
-  unwind: { linkRegister: 'x30', framePointer: 'x29' },
+  unwind: {
+    linkRegister: 'x30',
+    framePointer: 'x29',
+    // AAPCS64 6.1.1: r19-r28 and the frame pointer.
+    calleeSaved: Array.from({ length: 11 }, (_, n) => `x${19 + n}`),
+    addressing: ['tcr_el1'],
+  },
   breakpointInstruction,
   instructionAlignment: 4,
   disassembler: { arch: 'arm64', mode: 'arm' },
