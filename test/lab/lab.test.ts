@@ -5,6 +5,8 @@ import { after, before, describe, test } from 'node:test';
 import { bootLab, type Lab, type LabCpu, lkvm } from './lab.ts';
 import { guestCommand } from './vmm.ts';
 
+const kvmtool = lkvm();
+
 const MODES: [LabCpu, RegExp][] = [
   ['neoverse-n1', /VHE mode initialized/],
   ['cortex-a72', /Hyp mode initialized/],
@@ -76,7 +78,7 @@ for (const [cpu, mode] of MODES) {
 
     for (const vmm of ['kvmtool', 'qemu'] as const) {
       const skip =
-        vmm === 'kvmtool' && !lkvm() ? 'skipped: no lkvm (a static arm64 one goes where LKVM names it)' : false;
+        vmm === 'kvmtool' && !kvmtool ? 'skipped: no lkvm (a static arm64 one goes where LKVM names it)' : false;
       test(`runs a nested guest under ${vmm}`, { skip }, async () => {
         const guest = lab.start(guestCommand(vmm, 'guest.do=ticks guest.ticks=1 guest.module=dummy'));
         await guest.waitFor(/GUEST-USERSPACE cpus=2 do=ticks.*GUEST-MODULE dummy.*GUEST-TICK 1/s);
