@@ -32,6 +32,15 @@ test('watchpoints within a doubleword and of aligned powers of two', () => {
     [0x1000n, 16, 'write', [[0x1000n, 0x0400_1ff7n]]],
     [0x1000n, 4096, 'write', [[0x1000n, 0x0c00_1ff7n]]],
     [0x8000_0000n, 2 ** 31, 'readWrite', [[0x8000_0000n, 0x1f00_1fffn]]],
+    [
+      0x1_0000_0000n,
+      2 ** 32,
+      'write',
+      [
+        [0x1_0000_0000n, 0x1f00_1ff7n],
+        [0x1_8000_0000n, 0x1f00_1ff7n],
+      ],
+    ],
     // Unaligned: two or more.
     [
       0x1006n,
@@ -170,6 +179,7 @@ test('syndromes in words', () => {
     // ISS of EC 0x18 for `mrs x5, midr_el1` and `msr vbar_el1, xzr`: Op0 Op2 Op1 CRn Rt CRm direction.
     [0x6230_00a1n, 'MSR, MRS or system instruction: mrs x5, midr_el1'],
     [0x6230_33e0n, 'MSR, MRS or system instruction: msr vbar_el1, xzr'],
+    [0x6232_f801n, 'MSR, MRS or system instruction: mrs x0, cntpct_el0'],
   ] as const) {
     assert.equal(describeSyndrome(esr), text, esr.toString(16));
   }

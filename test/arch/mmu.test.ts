@@ -332,6 +332,15 @@ test('the contiguous bit and software bits do not matter', async () => {
   assert.equal((await translate(registersOf(tables, false), tables.read, Gva(VA))).address, PA);
 });
 
+test('bits of a block below its output address are not part of it', async () => {
+  const tables = new PageTables(usual, 0x4000_0000n);
+  tables.map(VA & ~0x1f_ffffn, 0x8020_0000n, 2, AF | (1n << 16n)); // nT (FEAT_BBM)
+  assert.equal(
+    (await translate(registersOf(tables, false), tables.read, Gva(VA))).address,
+    0x8020_0000n | (VA & 0x1f_ffffn),
+  );
+});
+
 // AP[1] 6, AP[2] 7, DBM 51, PXN 53, UXN 54; APTable 62:61, UXNTable 60, PXNTable 59 (D8.3, D8.4).
 test('permissions', async () => {
   const USER = 1n << 6n;

@@ -94,6 +94,8 @@ test('a branch that only looks like an exception does not change SPSR_EL1', () =
   // br to the vector with everything masked, but SPSR_EL1 and ELR_EL1 are of an older exception.
   const older = result(0x3c5n, VBAR + 0x200n, 0x6000_0000n, 0x40_0000n);
   assert.deepEqual(step(0xd61f00a0, 0x205n, older), { pstate: 0x205n });
+  const sameMode = result(0x3c5n, VBAR + 0x200n, 0x5n, PC);
+  assert.deepEqual(step(0xd61f00a0, 0x205n, sameMode), { pstate: 0x205n });
   const notEntry = result(0x3c5n, VBAR + 0x280n, 0x5n | HELD, PC);
   assert.deepEqual(step(0xd61f00a0, 0x205n, notEntry), { pstate: 0x205n });
 });
@@ -102,4 +104,6 @@ test('in AArch32 bit 9 is the endianness, which the step leaves alone', () => {
   const SETEND_BE = 0xf1010200;
   assert.equal(planStep(SETEND_BE, { pc: PC, pstate: 0x10n }).pstate, 0x1d0n);
   assert.deepEqual(step(SETEND_BE, 0x10n, result(0x3d0n)), { pstate: 0x210n });
+  // Words are not A64 there: what would be MSR DAIFClr is something else.
+  assert.deepEqual(step(0xd5034fff, 0x1d0n, result(0x1d0n)), {});
 });

@@ -139,7 +139,7 @@ export type DebugExit =
 //   watchpoint     23:18 WPT, 17 WPTV, 6 WnR, 5:0 0b100010
 /** Decodes `kvm_run.debug.arch`. `far` counts for watchpoints only; it is stale otherwise. */
 export function decodeDebugExit(hsr: number, far: bigint): DebugExit {
-  const exceptionClass = exceptionClassOf(hsr >>> 0);
+  const exceptionClass = exceptionClassOf(hsr);
   switch (exceptionClass) {
     case ExceptionClass.brk64:
       return { kind: 'softwareBreakpoint', immediate: hsr & 0xffff, aarch32: false };

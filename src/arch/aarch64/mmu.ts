@@ -160,9 +160,8 @@ function decodeHalf(regs: TranslationRegisters, upper: boolean): Half | Translat
   if (size < least || size > most) return fault('translation', 0, []);
   const range = regs.id_aa64mmfr0_el1;
   const implemented = range === undefined ? 52 : (physicalSizes[Number(range & 0xfn)] ?? 48);
-  const selected = Math.min(physicalSizes[Number(bits(tcr, 34, 32))] ?? 48, implemented);
-  const lpa = granule === 16 && selected === 52;
-  const outputSize = lpa || lpa2 ? selected : Math.min(selected, 48);
+  const outputSize = Math.min(physicalSizes[Number(bits(tcr, 34, 32))] ?? 48, implemented);
+  const lpa = granule === 16 && outputSize === 52;
   const base = upper ? regs.ttbr1_el1 : regs.ttbr0_el1;
   const hierarchical = !bit(tcr, upper ? 42 : 41);
   return { upper, granule, inputSize: 64 - size, outputSize, lpa2, lpa, base, hierarchical };
