@@ -10,9 +10,13 @@ export function activate(context: vscode.ExtensionContext): void {
     // A process of its own: the adapter traces the VMM from its main thread and blocks there while it injects system
     // calls, which the extension host must not. VS Code itself handles `debugServer` and does not ask then.
     vscode.debug.registerDebugAdapterDescriptorFactory('kvm', {
-      createDebugAdapterDescriptor: () =>
-        // On a desktop the extension host is Electron, which this variable makes plain Node; elsewhere it is Node.
-        new vscode.DebugAdapterExecutable(process.execPath, [adapter], { env: { ELECTRON_RUN_AS_NODE: '1' } }),
+      createDebugAdapterDescriptor: ({ workspaceFolder }) =>
+        new vscode.DebugAdapterExecutable(process.execPath, [adapter], {
+          // On a desktop the extension host is Electron, which this makes plain Node; elsewhere it is Node.
+          env: { ELECTRON_RUN_AS_NODE: '1' },
+          // Relative paths in launch.json are the workspace's.
+          ...(workspaceFolder?.uri.scheme === 'file' ? { cwd: workspaceFolder.uri.fsPath } : {}),
+        }),
     }),
     vscode.commands.registerCommand('kvm.pickVmm', pickVmm),
   );

@@ -72,11 +72,11 @@ test('F5 from the VSIX shows the stop: stack, registers, breakpoint', { skip }, 
 });
 
 test('F5 starts the adapter of the VSIX, whose refusal is shown', { skip }, async () => {
-  const configuration = { request: 'launch', kernel: '/nonexistent/Image', symbols: '/nonexistent/vmlinux' };
-  await inWorkbench('refusal', configuration, async (workbench) => {
+  const configuration = { request: 'launch', kernel: 'missing/Image' };
+  await inWorkbench('refusal', configuration, async (workbench, workspace) => {
     await workbench.openFile('main.c');
     await workbench.clickGutter(5);
     await workbench.page.keyboard.press('F5');
-    await workbench.page.locator('.monaco-dialog-box', { hasText: '/nonexistent/' }).waitFor();
+    await workbench.page.locator('.monaco-dialog-box', { hasText: join(workspace, 'missing/Image') }).waitFor();
   });
 });
