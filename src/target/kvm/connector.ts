@@ -1,31 +1,49 @@
 // Makes KvmTargets: a VMM started, or one that runs.
-import { TargetError, UserError } from '../../base/errors.ts';
 import type { AttachRequest, Connector, Launched, LaunchRequest } from '../connection.ts';
 import type { Target } from '../target.ts';
-import { noJournal } from './journal.ts';
+import { attachVmm } from './attach.ts';
+import { openJournal } from './guardianJournal.ts';
 import { KvmTarget } from './kvmTarget.ts';
 import { launchVmm } from './launch.ts';
+import { kvmDescriptors } from './procfs.ts';
+import { SlotOracle } from './slotOracle.ts';
 
 export interface ConnectorOptions {
-  /** The guardian's bundle. */
+  /** The guardian's bundle, run by the Node that runs us. */
   readonly guardianPath: string;
 }
 
-export function createConnector(_options: ConnectorOptions): Connector {
-  return {
-    async launch(request: LaunchRequest, signal: AbortSignal): Promise<Launched> {
-      const { console, ...vm } = await launchVmm(request, signal);
-      try {
-        return { target: new KvmTarget({ ...vm, journal: noJournal }), console };
-      } catch (thrown) {
-        process.kill(vm.pid, 'SIGKILL');
-        await vm.group.exited;
-        throw thrown;
-      }
-    },
-    async attach(_request: AttachRequest): Promise<Target> {
-      throw new UserError('not yet');
-    },
-  };
+async function launch(request: LaunchRequest, signal: AbortSignal): Promise<Launched> {
+  const { pid, group, slots, console } = await launchVmm(request, signal);
+  try {
+    return { target: new KvmTarget({ pid, group, findSlots: () => slots }), console };
+  } catch (thrown) {
+    process.kill(pid, 'SIGKILL');
+    await group.exited;
+    group.close();
+    throw thrown;
+  }
 }
-void TargetError;
+
+async function attach(request: AttachRequest, guardianPath: string, signal: AbortSignal): Promise<Target> {
+  const journal = openJournal(guardianPath);
+  try {
+    const { pid, group } = await attachVmm(request, journal, signal);
+    try {
+      const { vm = -1 } = kvmDescriptors(pid);
+      return new KvmTarget({ pid, group, findSlots: (thread) => new SlotOracle(thread, vm).find() });
+    } catch (thrown) {
+      group.abandon();
+      throw thrown;
+    }
+  } catch (thrown) {
+    // What is still in the journal is the guardian's to undo; nothing is, as a rule.
+    journal.abandon();
+    throw thrown;
+  }
+}
+
+export const createConnector = ({ guardianPath }: ConnectorOptions): Connector => ({
+  launch,
+  attach: (request, signal) => attach(request, guardianPath, signal),
+});

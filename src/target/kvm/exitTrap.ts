@@ -8,6 +8,7 @@ import { closeSync, readFileSync } from 'node:fs';
 import { messageOf, UserError } from '../../base/errors.ts';
 import type { ExitTrapChoice } from '../connection.ts';
 import { NativeBuffer, ownIoctl, rawSyscall } from './ffi.ts';
+import type { Journal } from './journal.ts';
 import { ExitReason } from './kvmAbi.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
@@ -21,7 +22,7 @@ export interface ExitTrap {
   arm(thread: VcpuThread): void;
   disarm(thread: VcpuThread): void;
   /** Before each resume. */
-  beforeResume(thread: VcpuThread): void;
+  beforeResume(thread: VcpuThread, journal: Journal): void;
 }
 
 const tracefs = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'] as const;
@@ -92,12 +93,13 @@ class PerfTrap implements ExitTrap {
   }
 
   /** QEMU blocks every signal in its vCPU threads, and a blocked SIGTRAP would lose the stop. */
-  beforeResume(thread: VcpuThread): void {
+  beforeResume(thread: VcpuThread, journal: Journal): void {
     const event = this.#events.get(thread);
     if (!event || event.blocked) return;
     const mask = thread.signalMask;
     if ((mask & SIGTRAP_BIT) === 0n) return;
     event.blocked = true;
+    journal.enter(`sigtrap ${thread.tid}`, { undo: 'blockSigtrap', tid: thread.tid });
     thread.signalMask = mask & ~SIGTRAP_BIT;
   }
 

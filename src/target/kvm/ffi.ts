@@ -25,6 +25,7 @@ const ioctl = libc.func('int ioctl(int fd, uint64 request, int64 argument)') as 
   [number, Integer, Integer]
 >;
 const poll = libc.func('int poll(int64 fds, uint64 count, int timeout)') as unknown as Call<[Integer, number, number]>;
+const pipe2 = libc.func('int pipe2(int64 descriptors, int flags)') as unknown as Call<[Integer, number]>;
 const openpt = libc.func('int posix_openpt(int flags)') as unknown as Call<[number]>;
 const grantpt = libc.func('int grantpt(int fd)') as unknown as Call<[number]>;
 const unlockpt = libc.func('int unlockpt(int fd)') as unknown as Call<[number]>;
@@ -220,6 +221,13 @@ export function waitReadable(fd: number): void {
 }
 
 const fcntl = { O_RDWR: 2, O_NOCTTY: 0o400, O_CLOEXEC: 0o2000000 } as const;
+
+/** A pipe whose ends are not inherited but where a spawn says so. */
+export function openPipe(): { readEnd: number; writeEnd: number } {
+  const descriptors = new NativeBuffer(8);
+  checked('pipe2', pipe2(descriptors.address, fcntl.O_CLOEXEC));
+  return { readEnd: descriptors.view.getInt32(0, true), writeEnd: descriptors.view.getInt32(4, true) };
+}
 
 /** A new pseudo-terminal: the master's descriptor (ours to close) and the path of its slave. */
 export function openPty(): { master: number; slave: string } {

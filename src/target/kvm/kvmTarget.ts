@@ -2,10 +2,10 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
-import { translate, translationRegisterNames, type TranslationRegisters } from '../../arch/aarch64/mmu.ts';
+import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import { finishStep, planStep } from '../../arch/aarch64/step.ts';
-import { type RegisterDescription, type RegisterValues } from '../../arch/architecture.ts';
-import { type Gpa, Gva, hex, type Hva } from '../../base/address.ts';
+import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
+import { type Gpa, Gva, type Hva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
@@ -20,7 +20,6 @@ import type {
   Vcpu,
 } from '../target.ts';
 import type { Batch } from './batch.ts';
-import type { Journal } from './journal.ts';
 import { mailboxUndo } from './journal.ts';
 import { Capability, guestDebug, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
@@ -39,8 +38,8 @@ export interface KvmVm {
   readonly pid: number;
   /** Every vCPU thread is parked. */
   readonly group: VcpuGroup;
-  readonly slots: MemorySlots;
-  readonly journal: Journal;
+  /** Called once, when system calls can be injected. */
+  findSlots(thread: VcpuThread): MemorySlots;
 }
 
 export class KvmTarget implements Target {
@@ -61,25 +60,32 @@ export class KvmTarget implements Target {
 
   constructor(vm: KvmVm) {
     this.#vm = vm;
-    const { pid, group, journal } = vm;
+    const { pid, group } = vm;
+    const { journal } = group;
     const [first] = group.threads;
     if (!first) throw new SessionError('The VMM has no vCPU');
     journal.vmm({
       pid,
       startTime: startTime(pid) ?? '',
-      threads: group.threads.map(({ tid, fd = -1, index = -1, kvmRun = 0n }) => ({ tid, fd, index, kvmRun: `${kvmRun}` })),
+      threads: group.threads.map(({ tid, fd = -1, index = -1, kvmRun = 0n }) => ({
+        tid,
+        fd,
+        index,
+        kvmRun: `${kvmRun}`,
+      })),
     });
     this.#mailbox = installMailbox(group.threads, (record) => journal.enter('mailbox', mailboxUndo(record)));
     for (const thread of group.threads) group.trap.arm(thread);
     this.#registers = new VcpuRegisters(first);
-    this.#memory = new SlotMemory(pid, vm.slots);
+    this.#memory = new SlotMemory(pid, vm.findSlots(first));
     this.physicalMemory = this.#memory;
     this.capabilities = this.#findCapabilities(first);
     this.#points = new StopPoints(this.#memory, this.capabilities, journal);
   }
 
   #findCapabilities(thread: VcpuThread): Capabilities {
-    const { pid, group, slots } = this.#vm;
+    const { pid, group } = this.#vm;
+    const { slots } = this.#memory;
     const { vm } = kvmDescriptors(pid);
     const batch = thread.batch();
     const ask = (capability: number): number =>
@@ -133,7 +139,8 @@ export class KvmTarget implements Target {
       // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
       const BTYPE = 0xc00n;
       const pstate = this.#registers.one(thread, 'pstate');
-      if ((pstate & BTYPE) !== 0n && (pstate & 0x10n) === 0n) this.#registers.write(thread, { pstate: pstate & ~BTYPE });
+      if ((pstate & BTYPE) !== 0n && (pstate & 0x10n) === 0n)
+        this.#registers.write(thread, { pstate: pstate & ~BTYPE });
     }
   }
 
@@ -143,7 +150,11 @@ export class KvmTarget implements Target {
   }
 
   async translate(vcpu: Vcpu, address: Gva): Promise<Translation> {
-    return translate(this.#translation(this.#thread(vcpu)), async (gpa, length) => this.#memory.readNow(gpa, length), address);
+    return translate(
+      this.#translation(this.#thread(vcpu)),
+      async (gpa, length) => this.#memory.readNow(gpa, length),
+      address,
+    );
   }
 
   memory(vcpu: Vcpu): VirtualMemory {
@@ -251,7 +262,7 @@ export class KvmTarget implements Target {
     }
     const exited = outcomes.find((outcome) => outcome.kind === 'exited');
     if (exited) {
-      this.#vm.journal.close();
+      this.#vm.group.journal.close();
       this.#vm.group.close();
       return [...events.values(), { kind: 'exited', status: exited.status }];
     }
@@ -261,7 +272,8 @@ export class KvmTarget implements Target {
 
   /** Arms guest debug on every vCPU and makes the patched instructions visible, in one injection. */
   #arm(patched: readonly Gpa[]): void {
-    const { group, journal } = this.#vm;
+    const { group } = this.#vm;
+    const { journal } = group;
     if (this.#points.isEmpty && !this.#filter) return;
     const [first] = group.threads;
     if (!first) return;
@@ -292,7 +304,8 @@ export class KvmTarget implements Target {
 
   /** Takes everything out of guest memory and the debug registers again. Precondition: all vCPUs are parked. */
   #disarm(): void {
-    const { group, journal } = this.#vm;
+    const { group } = this.#vm;
+    const { journal } = group;
     const [first] = group.threads;
     if (!first) return;
     const patched = this.#points.lift();
@@ -338,7 +351,11 @@ export class KvmTarget implements Target {
       case 'step':
         return { kind: 'step', vcpu, pc };
     }
-    return { kind: 'unknown', vcpu, detail: `debug exit with ESR ${hex(exit.hsr)}, FAR ${hex(exit.far)} at ${hex(pc)}` };
+    return {
+      kind: 'unknown',
+      vcpu,
+      detail: `debug exit with ESR ${hex(exit.hsr)}, FAR ${hex(exit.far)} at ${hex(pc)}`,
+    };
   }
 
   /** Software breakpoints of ours at `pc`: by physical address, since other virtual addresses may map the same page. */
@@ -377,7 +394,8 @@ export class KvmTarget implements Target {
   }
 
   async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
-    const { group, journal } = this.#vm;
+    const { group } = this.#vm;
+    const { journal } = group;
     const vcpu = thread.index ?? 0;
     const fd = thread.fd ?? -1;
     const before = { pc: this.#registers.one(thread, 'pc'), pstate: this.#registers.one(thread, 'pstate') };
@@ -434,7 +452,8 @@ export class KvmTarget implements Target {
   async detach(): Promise<void> {
     if (this.#detached) return;
     this.#detached = true;
-    const { group, journal } = this.#vm;
+    const { group } = this.#vm;
+    const { journal } = group;
     while (this.#pending) {
       this.interrupt();
       await this.#pending;
@@ -448,7 +467,8 @@ export class KvmTarget implements Target {
   async kill(): Promise<void> {
     if (this.#detached) return;
     this.#detached = true;
-    const { group, journal, pid } = this.#vm;
+    const { group, pid } = this.#vm;
+    const { journal } = group;
     if (group.exitStatus === undefined) process.kill(pid, SIGKILL);
     await group.exited;
     await this.#pending;

@@ -8,7 +8,7 @@ import { Hva } from '../../base/address.ts';
 import { messageOf, UserError } from '../../base/errors.ts';
 import type { GuestConsole, LaunchRequest } from '../connection.ts';
 import type { ExitStatus } from '../target.ts';
-import { type ExitTrap, chooseExitTrap } from './exitTrap.ts';
+import { chooseExitTrap, type ExitTrap } from './exitTrap.ts';
 import {
   openPty,
   PtraceEvent,
@@ -20,6 +20,7 @@ import {
   type WaitStatus,
   wait,
 } from './ffi.ts';
+import { noJournal } from './journal.ts';
 import { decodeMemoryRegion, Kvm, type MemoryRegion, Syscall } from './kvmAbi.ts';
 import { MemorySlots } from './memorySlots.ts';
 import { kvmDescriptors, threads } from './procfs.ts';
@@ -135,8 +136,7 @@ export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Pr
   }
 }
 
-const options =
-  PtraceOption.TRACESYSGOOD | PtraceOption.TRACECLONE | PtraceOption.TRACEEXEC | PtraceOption.EXITKILL;
+const options = PtraceOption.TRACESYSGOOD | PtraceOption.TRACECLONE | PtraceOption.TRACEEXEC | PtraceOption.EXITKILL;
 
 class Startup {
   readonly group: VcpuGroup;
@@ -150,7 +150,7 @@ class Startup {
     private readonly pid: number,
     trap: ExitTrap,
   ) {
-    this.group = new VcpuGroup(pid, trap, true);
+    this.group = new VcpuGroup(pid, trap, true, noJournal);
   }
 
   /** Returns once every vCPU is parked, or with the status of a VMM that ended before. */
@@ -179,7 +179,7 @@ class Startup {
   }
 
   #watch(tid: number): VcpuThread {
-    const thread = new VcpuThread(this.pid, tid, this.group.tracer);
+    const thread = new VcpuThread(this.pid, tid, this.group.tracer, noJournal);
     this.#threads.set(tid, thread);
     this.group.tracer.watch(tid);
     return thread;

@@ -1,6 +1,11 @@
 // The stop points of one VM: which exist, how they get into guest memory and the debug registers for a run, and which of
 // them explains a debug exit.
-import { type DebugRegisterPair, encodeBreakpoint, encodeWatchpoints, nearestWatchpoints } from '../../arch/aarch64/debug.ts';
+import {
+  type DebugRegisterPair,
+  encodeBreakpoint,
+  encodeWatchpoints,
+  nearestWatchpoints,
+} from '../../arch/aarch64/debug.ts';
 import { type Gpa, type Gva, hex } from '../../base/address.ts';
 import { messageOf, TargetError } from '../../base/errors.ts';
 import type { StopPoint, StopPointId } from '../target.ts';
@@ -148,9 +153,12 @@ export class StopPoints {
     try {
       this.memory.writeNow(gpa, breakInstruction);
     } catch (thrown) {
-      throw new TargetError(`A software breakpoint cannot be written at guest physical ${hex(gpa)}: ${messageOf(thrown)}`, {
-        cause: thrown,
-      });
+      throw new TargetError(
+        `A software breakpoint cannot be written at guest physical ${hex(gpa)}: ${messageOf(thrown)}`,
+        {
+          cause: thrown,
+        },
+      );
     }
     if (!sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
       throw new TargetError(`A software breakpoint at guest physical ${hex(gpa)} does not read back`);
@@ -180,7 +188,8 @@ export class StopPoints {
     const bytes = new Uint8Array(guestDebug.size);
     const view = new DataView(bytes.buffer);
     const watch = mode === 'stepUnwatched' ? [] : this.#watches().flatMap((entry) => entry.pairs);
-    const execute = mode === 'run' ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()] : [];
+    const execute =
+      mode === 'run' ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()] : [];
     let control: number = guestDebug.ENABLE;
     if (mode === 'run') control |= guestDebug.USE_SW_BP;
     else control |= guestDebug.SINGLESTEP;

@@ -1,6 +1,7 @@
 // The stops and deaths of traced threads, in the order they are found. SIGCHLD says that there is something to wait for;
 // each known thread is then asked by its own id, never by -1, which would take libuv's children.
-import { ptrace, SystemError, type WaitStatus, Wait, wait } from './ffi.ts';
+import { SessionError } from '../../base/errors.ts';
+import { ptrace, SystemError, Wait, type WaitStatus, wait } from './ffi.ts';
 
 export interface ThreadEvent {
   readonly tid: number;
@@ -29,6 +30,7 @@ export class Tracer {
   /** Threads to be let go at their next stop. */
   readonly #releasing = new Set<number>();
   #wake: (() => void) | undefined;
+  #closed = false;
   readonly #onChild = (): void => this.#pump();
 
   /** `onDeath` hears of every watched thread or child that ended, at once, whether or not anybody waits. */
@@ -85,12 +87,13 @@ export class Tracer {
     if (this.#queue.length > 0) this.#wake?.();
   }
 
-  /** The next event of any watched thread. One caller at a time. */
+  /** The next event of any watched thread. One caller at a time. SessionError once closed. */
   async next(): Promise<ThreadEvent> {
     for (;;) {
       if (this.#queue.length === 0) this.#pump();
       const event = this.#queue.shift();
       if (event) return event;
+      if (this.#closed) throw new SessionError('The debugger let go of the VMM.');
       // A signal handler does not keep the process alive, and somebody waits: a timer does.
       const alive = setInterval(() => {}, 2 ** 30);
       // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set.
@@ -117,5 +120,7 @@ export class Tracer {
     this.#releaseNow();
     this.#tids.clear();
     this.#queue.length = 0;
+    this.#closed = true;
+    this.#wake?.();
   }
 }

@@ -2,7 +2,7 @@
 import type { ExitStatus, Vcpu } from '../target.ts';
 import type { ExitTrap } from './exitTrap.ts';
 import type { WaitStatus } from './ffi.ts';
-import { threads } from './procfs.ts';
+import type { Journal } from './journal.ts';
 import { Tracer } from './tracer.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
@@ -44,6 +44,7 @@ export class VcpuGroup {
     readonly pid: number,
     readonly trap: ExitTrap,
     private readonly isChild: boolean,
+    readonly journal: Journal,
   ) {}
 
   add(thread: VcpuThread): void {
@@ -86,10 +87,29 @@ export class VcpuGroup {
     }
   }
 
-  /** Parks every thread that is not: after attaching, or to stop for our own purposes. */
-  async parkAll(): Promise<readonly RunOutcome[]> {
+  /** Parks the vCPU threads after they were seized: `count` of them, found among all that were added; the others are let
+   *  go. */
+  async gather(count: number): Promise<void> {
+    this.#running = true;
     this.#interruptAll();
-    return this.#collect(async () => 'stop', true);
+    const found = (): number => this.threads.filter((thread) => thread.state === 'parked').length;
+    while (found() < count && this.#isUnderWay()) await this.#advance(() => true);
+    this.#running = false;
+    for (const thread of this.threads) {
+      if (thread.state === 'parked') continue;
+      this.#threads.delete(thread.tid);
+      this.tracer.release(thread.tid);
+    }
+  }
+
+  /** Gives up on threads that are in any state: parked ones are let go now, the others when they stop next. */
+  abandon(): void {
+    for (const thread of this.threads) {
+      this.trap.disarm(thread);
+      if (thread.state === 'parked') thread.detach();
+      else this.tracer.release(thread.tid);
+    }
+    this.close();
   }
 
   #takeInterrupt(): boolean {
@@ -98,7 +118,7 @@ export class VcpuGroup {
   }
 
   #resume(thread: VcpuThread): void {
-    this.trap.beforeResume(thread);
+    this.trap.beforeResume(thread, this.journal);
     thread.resume(this.trap.request);
   }
 
@@ -106,25 +126,32 @@ export class VcpuGroup {
     const outcomes: RunOutcome[] = [];
     let stopping = stopRequested;
     while (this.#isUnderWay()) {
-      const { tid, status } = await this.tracer.next();
-      const thread = this.#threads.get(tid);
-      if (!thread || status.kind !== 'stopped') continue;
-      if (this.#interruptRequested) stopping = true;
-      if (this.#handle(thread, status, stopping)) {
-        const exit = { vcpu: thread.index ?? 0, ...thread.debugExit };
-        if ((await serve(exit)) === 'resume') {
-          if (!stopping) this.#resume(thread);
-          continue;
-        }
-        outcomes.push({ kind: 'debug', exit });
-        if (!stopping) {
-          stopping = true;
-          this.#interruptAll();
-        }
+      const thread = await this.#advance(() => {
+        stopping ||= this.#interruptRequested;
+        return stopping;
+      });
+      if (!thread) continue;
+      const exit = { vcpu: thread.index ?? 0, ...thread.debugExit };
+      if ((await serve(exit)) === 'resume') {
+        if (!stopping) this.#resume(thread);
+        continue;
+      }
+      outcomes.push({ kind: 'debug', exit });
+      if (!stopping) {
+        stopping = true;
+        this.#interruptAll();
       }
     }
     if (this.#exit) return [...outcomes, { kind: 'exited', status: this.#exit }];
     return outcomes.length > 0 ? outcomes : [{ kind: 'interrupted' }];
+  }
+
+  /** Takes one event and moves its thread on; returns the thread when it is parked with a debug exit to be looked at. */
+  async #advance(isStopping: () => boolean): Promise<VcpuThread | undefined> {
+    const { tid, status } = await this.tracer.next();
+    const thread = this.#threads.get(tid);
+    if (!thread || status.kind !== 'stopped') return undefined;
+    return this.#handle(thread, status, isStopping()) ? thread : undefined;
   }
 
   /** Some thread runs, or all are gone and the process is about to be. */
@@ -227,10 +254,5 @@ export class VcpuGroup {
   close(): void {
     this.tracer.close();
     this.#threads.clear();
-  }
-
-  /** Threads of the VMM that are not among the traced ones. */
-  untracedThreads(): readonly number[] {
-    return threads(this.pid).filter((tid) => !this.#threads.has(tid));
   }
 }

@@ -1,12 +1,13 @@
 // The registers of the vCPUs of one VM through KVM_GET_ONE_REG and KVM_SET_ONE_REG, many in one injection. Values are
 // kept until the guest runs again.
+
+import { translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import {
   activeStackPointer,
   type CatalogueEntry,
   coreRegisterIds,
   registerCatalogue,
 } from '../../arch/aarch64/registers.ts';
-import { translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import { hex } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import type { Batch } from './batch.ts';

@@ -7,6 +7,7 @@ import { Hva } from '../../base/address.ts';
 import { SessionError } from '../../base/errors.ts';
 import { Batch, block } from './batch.ts';
 import { NativeBuffer, PtraceEvent, ptrace, readProcess, signalThread, type WaitStatus, writeProcess } from './ffi.ts';
+import type { Journal } from './journal.ts';
 import { Errno, ExitReason, Kvm, KvmRun, Syscall } from './kvmAbi.ts';
 import { kvmRunMappings, vcpuOf } from './procfs.ts';
 import { stubEnd } from './stub.ts';
@@ -64,6 +65,7 @@ export class VcpuThread {
     readonly pid: number,
     readonly tid: number,
     private readonly tracer: Tracer,
+    private readonly journal: Journal,
   ) {}
 
   identify(fd: number, index: number, kvmRun: Hva | undefined): void {
@@ -189,7 +191,10 @@ export class VcpuThread {
 
   /** At a KVM_RUN entry: makes the call finish what the last exit left over and come back with -EINTR. */
   beginSettle(): void {
-    this.#immediateExit = this.#runField(KvmRun.immediateExit, 1).getUint8(0);
+    const value = this.#runField(KvmRun.immediateExit, 1).getUint8(0);
+    const hva = `${(this.kvmRun ?? 0n) + KvmRun.immediateExit}`;
+    this.journal.enter(`immediateExit ${this.tid}`, { undo: 'immediateExit', hva, value });
+    this.#immediateExit = value;
     this.#setImmediateExit(1);
   }
 
@@ -198,6 +203,7 @@ export class VcpuThread {
     if (this.#immediateExit === undefined) return;
     this.#setImmediateExit(this.#immediateExit);
     this.#immediateExit = undefined;
+    this.journal.strike(`immediateExit ${this.tid}`);
   }
 
   get isSettling(): boolean {

@@ -1,0 +1,143 @@
+// The guardian: a second process that undoes, when the adapter died, what the adapter had done to an attached VMM and its
+// guest. It learns of each change before it is made (journal.ts) and knows nothing of symbols or DAP.
+import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { coreRegisterIds } from '../../arch/aarch64/registers.ts';
+import { Hva } from '../../base/address.ts';
+import type { ExitTrap } from './exitTrap.ts';
+import { PtraceOption, ptrace, rawSyscall, readProcess, waitReadable, writeProcess } from './ffi.ts';
+import { guardianInput, type JournalLine } from './guardianJournal.ts';
+import { noJournal, type Undo, type VmmRecord } from './journal.ts';
+import { guestDebug, Kvm } from './kvmAbi.ts';
+import { isMailbox, type MailboxRecord, mailboxFor, removeMailbox } from './mailbox.ts';
+import { startTime, threads } from './procfs.ts';
+import { VcpuGroup } from './vcpuGroup.ts';
+import { VcpuThread } from './vcpuThread.ts';
+
+/** The guest must not stop any more, so nothing need be trapped. */
+const noTrap: ExitTrap = {
+  tier: 'syscall',
+  request: 'CONT',
+  reason: 'guardian',
+  arm() {},
+  disarm() {},
+  beforeResume() {},
+};
+
+type Of<Kind extends Undo['undo']> = Extract<Undo, { undo: Kind }>;
+
+class Recovery {
+  readonly #undos: readonly Undo[];
+  readonly #pid: number;
+  readonly #group: VcpuGroup;
+
+  constructor(
+    private readonly vmm: VmmRecord,
+    undos: Iterable<Undo>,
+  ) {
+    this.#undos = [...undos];
+    this.#pid = vmm.pid;
+    this.#group = new VcpuGroup(vmm.pid, noTrap, false, noJournal);
+  }
+
+  #of<Kind extends Undo['undo']>(kind: Kind): readonly Of<Kind>[] {
+    return this.#undos.filter((undo): undo is Of<Kind> => undo.undo === kind);
+  }
+
+  async run(): Promise<void> {
+    // Guest memory and kvm_run can be written with no thread held: the sooner the guest meets no breakpoint, the better.
+    for (const { hva, value } of this.#of('immediateExit'))
+      writeProcess(this.#pid, Hva(BigInt(hva)), Uint8Array.of(value));
+    const restored = this.#of('memory').filter((undo) => this.#restore(undo));
+    const living = new Set(threads(this.#pid));
+    const records = this.vmm.threads.filter(({ tid }) => living.has(tid));
+    const mailbox = this.#mailbox();
+    for (const { tid, fd, index, kvmRun } of records) {
+      ptrace('SEIZE', tid, 0, PtraceOption.TRACESYSGOOD);
+      const thread = new VcpuThread(this.#pid, tid, this.#group.tracer, noJournal);
+      thread.identify(fd, index, Hva(BigInt(kvmRun)));
+      if (mailbox)
+        thread.mailbox = mailboxFor(
+          mailbox,
+          this.vmm.threads.findIndex((record) => record.tid === tid),
+        );
+      this.#group.add(thread);
+    }
+    await this.#group.gather(records.length);
+    const [first] = this.#group.threads;
+    if (first && mailbox) {
+      this.#disarm(first, restored);
+      for (const undo of this.#of('pstate')) this.#unmask(first, undo);
+      removeMailbox(first, mailbox);
+    }
+    for (const thread of this.#group.threads) {
+      if (this.#of('blockSigtrap').some(({ tid }) => tid === thread.tid)) thread.signalMask |= 1n << 4n;
+    }
+    this.#group.detach();
+  }
+
+  #mailbox(): MailboxRecord | undefined {
+    const [undo] = this.#of('mailbox');
+    if (!undo) return undefined;
+    const record = { address: Hva(BigInt(undo.address)), size: undo.size, sigaction: undo.sigaction };
+    return isMailbox(this.#pid, record) ? record : undefined;
+  }
+
+  /** True when the breakpoint still stood there; what the guest wrote over it stays. */
+  #restore({ hva, original, planted }: Of<'memory'>): boolean {
+    const address = Hva(BigInt(hva));
+    const bytes = Buffer.from(original, 'hex');
+    if (!Buffer.from(readProcess(this.#pid, address, bytes.length)).equals(Buffer.from(planted, 'hex'))) return false;
+    writeProcess(this.#pid, address, bytes);
+    return true;
+  }
+
+  #disarm(thread: VcpuThread, restored: readonly Of<'memory'>[]): void {
+    for (let from = 0; from < restored.length; from += 100) {
+      const sync = thread.batch();
+      for (const { hva } of restored.slice(from, from + 100)) sync.syncInstructions(Hva(BigInt(hva)), 4);
+      thread.run(sync);
+    }
+    const batch = thread.batch();
+    const off = new Uint8Array(guestDebug.size);
+    for (const { fd } of this.#of('guestDebug')) batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, off);
+    thread.run(batch);
+    for (let call = 0; call < batch.length; call++) batch.checked(call);
+  }
+
+  /** Gives a vCPU that was being stepped its own interrupt masks back. */
+  #unmask(thread: VcpuThread, { fd, bits, mask }: Of<'pstate'>): void {
+    const id = coreRegisterIds.get('pstate') ?? 0n;
+    const read = thread.batch();
+    const got = read.oneRegister('pstate', fd, Kvm.GET_ONE_REG, id, new Uint8Array(8));
+    thread.run(read);
+    const { data } = read.checked(got);
+    const value = new DataView(data.buffer, data.byteOffset).getBigUint64(0, true);
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, (value & ~BigInt(mask)) | BigInt(bits), true);
+    const write = thread.batch();
+    const put = write.oneRegister('pstate', fd, Kvm.SET_ONE_REG, id, bytes);
+    thread.run(write);
+    write.checked(put);
+  }
+}
+
+/** Runs until the adapter says that all is undone, or is gone and all was undone here. */
+export async function guard(): Promise<void> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) process.on(signal, () => {});
+  const adapter = rawSyscall('pidfd_open', process.ppid, 0);
+  const undos = new Map<string, Undo>();
+  let vmm: VmmRecord | undefined;
+  for await (const text of createInterface({ input: createReadStream('', { fd: guardianInput }) })) {
+    const line = JSON.parse(text) as JournalLine;
+    if (line.do === 'close') return;
+    if (line.do === 'vmm') vmm = line.record;
+    else if (line.do === 'enter') undos.set(line.key, line.undo);
+    else undos.delete(line.key);
+  }
+  if (!vmm || undos.size === 0) return;
+  // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.
+  waitReadable(adapter);
+  if (startTime(vmm.pid) !== vmm.startTime) return;
+  await new Recovery(vmm, undos.values()).run();
+}

@@ -1,0 +1,51 @@
+// The adapter's end of the guardian: a pipe, written synchronously, so that an entry has left us before the change it
+// tells of. The pipe's end of file, whatever closed it, is what wakes the guardian.
+import { spawn } from 'node:child_process';
+import { closeSync, writeSync } from 'node:fs';
+import { openPipe } from './ffi.ts';
+import type { Journal } from './journal.ts';
+
+/** One line of the pipe. */
+export type JournalLine =
+  | { readonly do: 'vmm'; readonly record: Parameters<Journal['vmm']>[0] }
+  | { readonly do: 'enter'; readonly key: string; readonly undo: Parameters<Journal['enter']>[1] }
+  | { readonly do: 'strike'; readonly key: string }
+  | { readonly do: 'close' };
+
+/** The descriptor on which the guardian reads. */
+export const guardianInput = 3;
+
+export interface GuardedJournal extends Journal {
+  /** Closes the pipe without saying that all is undone. */
+  abandon(): void;
+}
+
+export function openJournal(guardianPath: string): GuardedJournal {
+  const { readEnd, writeEnd } = openPipe();
+  // Its own session: what ends us, a terminal's hang-up or a signal to our process group, must not reach it.
+  const guardian = spawn(process.execPath, [guardianPath], {
+    stdio: ['ignore', 'ignore', 'inherit', readEnd],
+    detached: true,
+    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+  });
+  guardian.unref();
+  closeSync(readEnd);
+  let isOpen = true;
+  const send = (line: JournalLine): void => {
+    if (isOpen) writeSync(writeEnd, `${JSON.stringify(line)}\n`);
+  };
+  const end = (): void => {
+    if (isOpen) closeSync(writeEnd);
+    isOpen = false;
+  };
+  return {
+    vmm: (record) => send({ do: 'vmm', record }),
+    enter: (key, undo) => send({ do: 'enter', key, undo }),
+    strike: (key) => send({ do: 'strike', key }),
+    close: () => {
+      send({ do: 'close' });
+      end();
+    },
+    abandon: end,
+  };
+}
