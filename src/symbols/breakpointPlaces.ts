@@ -82,10 +82,13 @@ export class BreakpointPlaces {
   }
 
   // gdb (symtab.c, skip_prologue_sal and COMPUNIT_LOCATIONS_VALID): code of an optimising gcc has location lists that
-  // are right from the first instruction on, so nothing is skipped. Assembly has no prologue.
+  // are right from the first instruction on, so nothing is skipped. gcc also records its options, which tells for units
+  // too small to need a location list. Assembly has no prologue.
   #afterPrologue(unit: Unit, scope: Scope, address: bigint): bigint {
     if (scope.kind !== 'function' || address !== scope.entry || unit.language === assembler) return address;
-    if (unit.producer?.startsWith('GNU ') === true && hasLocationLists(unit)) return address;
+    if (unit.producer?.startsWith('GNU ') === true && (isOptimised(unit.producer) || hasLocationLists(unit))) {
+      return address;
+    }
     const range = scope.ranges.find(({ start, end }) => address >= start && address < end);
     const table = this.lineTableOf(unit);
     return range === undefined || table === undefined ? address : table.prologueEnd(address, range.end);
@@ -132,6 +135,12 @@ const needleOf = (offset: number): Buffer => {
   needle.writeUInt32LE(offset);
   const first = needle.findIndex((byte) => byte !== 0);
   return needle.subarray(Math.max(first, 0));
+};
+
+/** The last -O option counts. */
+const isOptimised = (producer: string): boolean => {
+  const level = producer.match(/ -O\S*/g)?.at(-1);
+  return level !== undefined && level !== ' -O0';
 };
 
 const hasLocationLists = (unit: Unit): boolean =>
