@@ -82,32 +82,30 @@ class Stepper {
       const before = await this.#pc();
       const { kind, movement } = await this.#advance(step === 'next');
       if (!this.#done(movement)) return { movement, completedOn: undefined };
-      const pc = await this.#pc();
-      if (kind === 'call' && step === 'in' && !inRow(pc, current)) {
+      if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
         const entered = await this.#enter(before);
         if (entered) return entered;
-        continue;
+      }
+      let returned = kind === 'return';
+      let pc = await this.#pc();
+      let row = this.symbols?.lineAt(pc);
+      // Code without lines (a caller in assembly, a veneer, a tail call): its end is a return to a caller.
+      while (!row) {
+        const left = await this.#leave();
+        if (left) return left;
+        returned = true;
+        pc = await this.#pc();
+        row = this.symbols?.lineAt(pc);
       }
       if (inRow(pc, current)) continue;
-      const row = this.symbols?.lineAt(pc);
-      if (kind === 'return') {
-        // Back in the caller, in the middle of the line that called. Without lines there, leave it too.
-        if (row) return { movement, completedOn: this.vcpu };
-        const left = await this.#leave();
-        if (left) return left;
-        continue;
-      }
-      // A jump to code without lines (a veneer, a tail call into assembly): its end is a return to our caller.
-      if (!row) {
-        const left = await this.#leave();
-        if (left) return left;
-        continue;
-      }
+      // Back in the caller, in the middle of the line that called.
+      if (returned) return { movement: this.#here(), completedOn: this.vcpu };
       const sameLine = row.line === start.line && row.file === start.file;
-      if (sameLine || row.line === 0) current = row;
-      else if (row.isStatement && pc === row.start) return { movement, completedOn: this.vcpu };
-      // Another line, but in the middle of it: it begins somewhere behind; go on to its end.
-      else current = row;
+      if (!sameLine && row.line !== 0 && row.isStatement && pc === row.start) {
+        return { movement, completedOn: this.vcpu };
+      }
+      // The same line again, or another one in its middle: it begins somewhere behind; go on to its end.
+      current = row;
     }
   }
 
