@@ -1,7 +1,7 @@
 // From a source line to code. What matches are the file tables of the line programs, not the names of the units:
 // headers have code in many units, and a .c file may be included by another. Only programs that match are decoded.
 
-import { filePath, type LineHeader, lineHeaders, textOf } from './dwarf/line.ts';
+import { filePath, type LineHeader, lineHeaders, readLineHeader, textOf } from './dwarf/line.ts';
 import { LineTable } from './dwarf/lineTable.ts';
 import type { DwarfSections } from './dwarf/sections.ts';
 import { PathPattern } from './sourcePaths.ts';
@@ -13,11 +13,11 @@ export interface Statement {
   /** The row before it, in the same program, is of the same line. */
   readonly continues: boolean;
   readonly file: string;
-  readonly header: LineHeader;
 }
 
 interface MatchingProgram {
-  readonly header: LineHeader;
+  /** In .debug_line. Headers are read again: a thousand of them would take 10 MiB. */
+  readonly offset: number;
   /** File number to path. */
   readonly files: ReadonlyMap<number, string>;
 }
@@ -56,7 +56,6 @@ export class SourceLines {
         column: found.columns[index] ?? 0,
         continues: found.continues[index] ?? false,
         file: program.files.get(found.fileOf[index] ?? 0) ?? file,
-        header: program.header,
       };
     });
     return { line: actual, statements };
@@ -119,7 +118,7 @@ export class SourceLines {
         }
         if (files === undefined) {
           files = new Map();
-          programs.push({ header, files });
+          programs.push({ offset: header.offset, files });
         }
         files.set(number, path);
       }
@@ -165,8 +164,8 @@ const decode = (sections: DwarfSections, programs: readonly MatchingProgram[]): 
   const programOf: number[] = [];
   const fileOf: number[] = [];
   const continues: boolean[] = [];
-  programs.forEach(({ header, files }, program) => {
-    new LineTable(header, sections).statements(
+  programs.forEach(({ offset, files }, program) => {
+    LineTable.transient(readLineHeader(sections, offset), sections).statements(
       (file) => files.has(file),
       (statement) => {
         const index = addresses.push(statement.address) - 1;

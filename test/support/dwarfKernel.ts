@@ -106,7 +106,12 @@ export const buildKernelDwarf = (options: KernelOptions = {}): DwarfBuilder => {
     [6, DW_TAG.variable, false, [AT.location, optimised ? FORM.secOffset : FORM.exprloc]],
   ); // biome-ignore format: a table
   const cUnit = dwarf.unit(version, abbreviations, (dies) => {
-    dies.uleb(200).u32(dwarf.str.add(optimised ? 'GNU C11 12.2.0 -O0 -O2' : 'GNU C11 12.2.0 -O2 -O0')).u8(0x1d).string('init/main.c').string('/build/obj');
+    dies
+      .uleb(200)
+      .u32(dwarf.str.add(optimised ? 'GNU C11 12.2.0 -O0 -O2' : 'GNU C11 12.2.0 -O2 -O0'))
+      .u8(0x1d)
+      .string('init/main.c')
+      .string('/build/obj');
     dies.u64(at(0)).u64(0x60).u32(cLine);
     const getPage = dies.length + 4;
     dies.uleb(1).u32(dwarf.str.add('get_page')).u8(3);

@@ -4,7 +4,7 @@ import { type CodeLocation, SymbolFile } from '../../src/symbols/image.ts';
 import { PathPattern } from '../../src/symbols/sourcePaths.ts';
 import { DwarfBuilder, type LineInput } from '../support/dwarfBuilder.ts';
 import { at, buildKernel, text } from '../support/dwarfKernel.ts';
-import { ALLOC, buildElf, EXEC, temporaryFile } from '../support/elfBuilder.ts';
+import { ALLOC, Bytes, buildElf, EXEC, temporaryFile } from '../support/elfBuilder.ts';
 
 const places = (locations: readonly CodeLocation[]): string[] =>
   locations.map(({ file, line, address }) => `${file}:${line} ${(address - text).toString(16)}`);
@@ -193,6 +193,52 @@ test('an address that goes backwards begins another sequence', (context) => {
   assert.equal(file.lineAt(at(0x104))?.line, 1);
   assert.equal(file.lineAt(at(0x44))?.line, 6);
   assert.equal(file.lineAt(at(0x48)), undefined);
+});
+
+test('names, addresses and ranges by index, as clang writes them', (context) => {
+  const dwarf = new DwarfBuilder();
+  const program = dwarf.program({
+    version: 5,
+    directories: ['/build'],
+    files: [{ name: 'a.c', directory: 0 }],
+    ops: [
+      { op: 'file', value: 0 },
+      { op: 'address', value: at(0x10) },
+      { op: 'row', pc: 0, line: 6 },
+      { op: 'row', pc: 4, line: 1 },
+      { op: 'prologueEnd' },
+      { op: 'row', pc: 8, line: 1 },
+      { op: 'advancePc', value: 4 },
+      { op: 'end' },
+    ],
+  });
+  const header = (bytes: Bytes): Bytes => bytes.u16(5);
+  const strings = new Bytes().counted((part) =>
+    header(part).u16(0).u32(dwarf.str.add('clang')).u32(dwarf.str.add('fn')),
+  );
+  const addresses = new Bytes().counted((part) => header(part).u8(8, 0).u64(at(0)).u64(at(0x10)));
+  dwarf.rnglists.counted((part) => {
+    // The offset table has one entry; the list is behind it.
+    header(part).u8(8, 0).u32(1).u32(4);
+    part.u8(1).uleb(0).u8(4).uleb(0x10).uleb(0x18); // base_addressx 0, offset_pair
+    part.u8(3).uleb(1).uleb(0x10).u8(0); // startx_length, end_of_list
+  });
+  dwarf.extra.push(
+    { name: '.debug_str_offsets', bytes: strings.done() },
+    { name: '.debug_addr', bytes: addresses.done() },
+  );
+  const abbreviations = dwarf.abbreviations(
+    [1, 0x11, true, [0x72, 0x17], [0x73, 0x17], [0x74, 0x17], [0x25, 0x25], [0x10, 0x17], [0x11, 0x29], [0x55, 0x23]],
+    [2, 0x2e, false, [0x03, 0x1a], [0x11, 0x1b], [0x12, 0x06]],
+  );
+  dwarf.unit(5, abbreviations, (dies) => {
+    dies.uleb(1).u32(8).u32(8).u32(12).u8(0).u32(program).u8(0).uleb(0);
+    dies.uleb(2).uleb(1).uleb(1).u32(0x10).u8(0);
+  });
+  const file = open(context, dwarf);
+  assert.equal(file.lineAt(at(0x14))?.line, 8);
+  assert.equal(file.lineAt(at(0x20)), undefined);
+  assert.deepEqual(places(file.functionBreakpoint('fn')), ['a.c:9 1c'], 'behind the marked end of the prologue');
 });
 
 test('paths match by whole components, the best ones only', () => {

@@ -41,6 +41,7 @@ interface Entry {
 }
 
 export class FrameSection {
+  #cursor: Cursor | undefined;
   readonly #cies = new Map<number, Cie>();
   /** FDEs by address: where their code begins, how long it is, and their offset in the section. */
   #index: { readonly starts: BigUint64Array; readonly sizes: Float64Array; readonly offsets: Float64Array } | undefined;
@@ -67,9 +68,8 @@ export class FrameSection {
     const start = index.starts[found];
     if (start === undefined || address >= start + BigInt(index.sizes[found] ?? 0)) return undefined;
     const offset = index.offsets[found] ?? 0;
-    const entry = this.#entryAt(offset, (at, length) => this.section.read(at, length));
-    const cursor = new Cursor(this.section.read(offset, entry.end - offset), this.section.name, offset);
-    cursor.position = entry.idAt - offset + idSize(this.kind, entry);
+    const entry = this.#entryAt(offset);
+    const cursor = this.#bodyOf(entry);
     const cie = this.#cieOf(entry);
     const range = this.#addresses(cursor, cie);
     if (cie.hasAugmentationData) cursor.skip(cursor.uleb());
@@ -82,15 +82,14 @@ export class FrameSection {
     const sizes: number[] = [];
     const offsets: number[] = [];
     let ascending = true;
-    const peek = (at: number, length: number): Uint8Array => this.section.peek(at, length);
     for (let offset = 0; offset < this.section.size; ) {
-      const entry = this.#entryAt(offset, peek);
+      const entry = this.#entryAt(offset);
       offset = entry.end;
       if (entry.isCie) continue;
       const cie = this.#cieOf(entry);
-      const at = entry.idAt + idSize(this.kind, entry);
-      const length = Math.min(entry.end - at, 32);
-      const { start, size } = this.#addresses(new Cursor(peek(at, length), this.section.name, at), cie);
+      const whole = this.#whole();
+      whole.position = entry.idAt + idSize(this.kind, entry);
+      const { start, size } = this.#addresses(whole, cie);
       // Code that the linker discarded begins at 0; several such entries would hide what really is there.
       if (size === 0 || start === 0n) continue;
       ascending &&= starts.length === 0 || (starts[starts.length - 1] ?? 0n) <= start;
@@ -116,20 +115,21 @@ export class FrameSection {
 
   // length (0xffffffff: 64-bit format), then the CIE id or pointer. In .eh_frame a length of 0 ends one input section,
   // the id is 4 bytes, 0 marks a CIE, and another value is the distance back to the CIE.
-  #entryAt(offset: number, bytes: (at: number, length: number) => Uint8Array): Entry {
+  #entryAt(offset: number): Entry {
     const { section, kind } = this;
-    const cursor = new Cursor(bytes(offset, Math.min(20, section.size - offset)), section.name, offset);
+    const cursor = this.#whole();
+    cursor.position = offset;
     const first = cursor.u32();
     if (first === 0) {
       return { start: offset, end: offset + 4, offsetSize: 4, id: 0, idAt: offset + 4, isCie: true };
     }
     const offsetSize = first === 0xffff_ffff ? 8 : 4;
-    if (first >= 0xffff_fff0 && offsetSize === 4) cursor.fail(`the reserved length 0x${first.toString(16)}`, 0);
+    if (first >= 0xffff_fff0 && offsetSize === 4) cursor.fail(`the reserved length 0x${first.toString(16)}`, offset);
     const length = offsetSize === 8 ? cursor.u64AsNumber() : first;
     const idAt = cursor.offset;
     const end = idAt + length;
-    if (end > section.size) cursor.fail(`an entry of ${length} bytes, ${section.size - idAt} left`, 0);
-    if (length < idSize(kind, { offsetSize })) cursor.fail(`an entry of ${length} bytes`, 0);
+    if (end > section.size) cursor.fail(`an entry of ${length} bytes, ${section.size - idAt} left`, offset);
+    if (length < idSize(kind, { offsetSize })) cursor.fail(`an entry of ${length} bytes`, offset);
     if (kind === 'eh_frame') {
       const id = cursor.u32();
       return { start: offset, end, offsetSize, id, idAt, isCie: id === 0 };
@@ -140,18 +140,29 @@ export class FrameSection {
     }
     const id = cursor.u64();
     const isCie = id === 0xffff_ffff_ffff_ffffn;
-    if (!isCie && id >= BigInt(section.size)) cursor.fail(`a CIE at 0x${id.toString(16)}`, idAt - offset);
+    if (!isCie && id >= BigInt(section.size)) cursor.fail(`a CIE at 0x${id.toString(16)}`, idAt);
     return { start: offset, end, offsetSize, id: isCie ? 0 : Number(id), idAt, isCie };
+  }
+
+  /** What is behind an entry's id. */
+  #bodyOf(entry: Entry): Cursor {
+    const at = entry.idAt + idSize(this.kind, entry);
+    return new Cursor(this.#whole().bytes.subarray(at, Math.max(at, entry.end)), this.section.name, at);
+  }
+
+  /** The whole section, 3 MiB in a kernel. One cursor for the index: entries are many and small. */
+  #whole(): Cursor {
+    this.#cursor ??= new Cursor(this.section.read(0, this.section.size), this.section.name);
+    return this.#cursor;
   }
 
   #cieOf(fde: Entry): Cie {
     const offset = this.kind === 'eh_frame' ? fde.idAt - fde.id : fde.id;
     let cie = this.#cies.get(offset);
     if (cie === undefined) {
-      const entry = this.#entryAt(offset, (at, length) => this.section.read(at, length));
-      const cursor = new Cursor(this.section.read(offset, entry.end - offset), this.section.name, offset);
-      if (!entry.isCie || entry.end - entry.idAt <= 4) cursor.fail(`no CIE here, as the FDE at ${fde.start} says`);
-      cursor.position = entry.idAt - offset + idSize(this.kind, entry);
+      const entry = this.#entryAt(offset);
+      const cursor = this.#bodyOf(entry);
+      if (!entry.isCie || entry.end - entry.idAt <= 4) cursor.fail(`no CIE here, as the FDE at ${fde.start} says`, 0);
       cie = this.#readCie(cursor);
       this.#cies.set(offset, cie);
     }

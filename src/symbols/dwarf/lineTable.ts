@@ -84,9 +84,15 @@ export class LineTable {
   readonly #rows: Rows;
   readonly #sequences: Sequence[] = [];
 
+  /** A table that is good only until the next one is made. */
+  static transient(header: LineHeader, sections: DwarfSections): LineTable {
+    return new LineTable(header, sections, false);
+  }
+
   constructor(
     readonly header: LineHeader,
     readonly sections: DwarfSections,
+    keep = true,
   ) {
     const rows = scratch;
     rows.count = 0;
@@ -108,7 +114,7 @@ export class LineTable {
       },
     };
     runLineProgram(sections.get('.debug_line'), header, sink);
-    this.#rows = rows.exact();
+    this.#rows = keep ? rows.exact() : rows;
     sequences.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0));
   }
 
