@@ -49,9 +49,7 @@ export class Session {
     });
     this.#client = {
       features: this.#features,
-      event: (name, body) => {
-        this.#send({ type: 'event', event: name, ...(body ? { body } : {}) });
-      },
+      event: (name, body) => this.#send({ type: 'event', event: name, ...(body ? { body } : {}) }),
       request: (command, args, timeout) => this.#ask(command, args, timeout),
     };
     const reader = new MessageReader();
@@ -117,9 +115,7 @@ export class Session {
   async #answer(request: Request, active: AbortController): Promise<void> {
     const { seq, command } = request;
     const after: (() => void)[] = [];
-    const respond = (outcome: object): void => {
-      this.#send({ type: 'response', request_seq: seq, command, ...outcome });
-    };
+    const respond = (outcome: object): void => this.#send({ type: 'response', request_seq: seq, command, ...outcome });
     try {
       if (active.signal.aborted) throw new UserError('cancelled');
       const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined;
@@ -203,7 +199,8 @@ export class Session {
 
   #ask(command: string, args: object, timeoutMs: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const seq = this.#send({ type: 'request', command, arguments: args });
+      // The answer can come before the write returns.
+      const seq = this.#sequence + 1;
       const timer = setTimeout(() => settle(() => reject(new Error('no answer'))), timeoutMs);
       const settle = (action: () => void): void => {
         clearTimeout(timer);
@@ -214,6 +211,7 @@ export class Session {
         resolve: (body) => settle(() => resolve(body)),
         reject: (error) => settle(() => reject(error)),
       });
+      this.#send({ type: 'request', command, arguments: args });
     });
   }
 
@@ -227,11 +225,10 @@ export class Session {
     this.#client.event('output', { category: 'important', output: `${text}\n` });
   }
 
-  #send(message: object): number {
+  #send(message: object): void {
     this.#sequence += 1;
     if (!this.#closed && !this.output.writableEnded && !this.output.destroyed) {
       this.output.write(encodeMessage({ seq: this.#sequence, ...message }));
     }
-    return this.#sequence;
   }
 }
