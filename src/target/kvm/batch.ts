@@ -8,7 +8,6 @@ import { entry, syncInstructionCache } from './stub.ts';
 /** The memory one thread's batches live in: saved state first, then entries, then what their arguments point at. */
 export const block = { size: 0x10000, savedState: 0, signalMask: 272, entries: 512 } as const;
 const maximumEntries = 128;
-const payloadStart = block.entries + maximumEntries * entry.size;
 
 export class BatchFull extends TargetError {
   override readonly name = 'BatchFull';
@@ -22,17 +21,22 @@ export interface CallResult {
   readonly data: Uint8Array;
 }
 
+/** Gets the address in the VMM of a payload offset; the payload's place is known once all calls are. */
+type Locate = (offset: number) => bigint;
+
 interface Call {
   readonly label: string;
-  readonly payload: number;
+  readonly number: bigint;
+  readonly args: (locate: Locate) => readonly bigint[];
+  /** What `data` of the result is: a part of the payload. */
+  readonly offset: number;
   readonly length: number;
 }
 
 export class Batch {
-  readonly #bytes = new Uint8Array(block.size);
-  readonly #view = new DataView(this.#bytes.buffer);
   readonly #calls: Call[] = [];
-  #payload: number = payloadStart;
+  readonly #payload: { readonly offset: number; readonly bytes: Uint8Array }[] = [];
+  #payloadLength = 0;
   #results: Uint8Array | undefined;
 
   /** `base` is the address of the block in the VMM. */
@@ -47,32 +51,29 @@ export class Batch {
   }
 
   #reserve(bytes: Uint8Array): number {
-    const at = this.#payload;
-    if (at + bytes.length > block.size) throw new BatchFull('Too many arguments for one batch of system calls');
-    this.#bytes.set(bytes, at);
-    this.#payload = (at + bytes.length + 7) & ~7;
-    return at;
+    const offset = this.#payloadLength;
+    this.#payload.push({ offset, bytes });
+    this.#payloadLength = (offset + bytes.length + 7) & ~7;
+    if (block.entries + maximumEntries * entry.size + this.#payloadLength > block.size) {
+      throw new BatchFull('Too many arguments for one batch of system calls');
+    }
+    return offset;
   }
 
-  #add(label: string, number: bigint, args: readonly bigint[], payload: number, length: number): number {
+  #add(call: Call): number {
     if (this.isFull) throw new BatchFull(`More than ${maximumEntries} system calls in one batch`);
-    const at = block.entries + this.#calls.length * entry.size;
-    this.#view.setBigInt64(at + entry.number, number, true);
-    for (const [index, argument] of args.entries()) {
-      this.#view.setBigUint64(at + entry.argument + 8 * index, BigInt.asUintN(64, argument), true);
-    }
-    this.#calls.push({ label, payload, length });
+    this.#calls.push(call);
     return this.#calls.length - 1;
   }
 
   call(label: string, number: bigint, ...args: readonly bigint[]): number {
-    return this.#add(label, number, args, 0, 0);
+    return this.#add({ label, number, args: () => args, offset: 0, length: 0 });
   }
 
   /** A call one of whose arguments points at `data`; `args` gets that address. */
   callWith(label: string, number: bigint, data: Uint8Array, args: (address: bigint) => readonly bigint[]): number {
-    const at = this.#reserve(data);
-    return this.#add(label, number, args(this.base + BigInt(at)), at, data.length);
+    const offset = this.#reserve(data);
+    return this.#add({ label, number, args: (locate) => args(locate(offset)), offset, length: data.length });
   }
 
   ioctl(label: string, fd: number, request: bigint, argument: bigint | Uint8Array): number {
@@ -82,31 +83,52 @@ export class Batch {
 
   /** struct kvm_one_reg { u64 id; u64 addr } and the value behind it; the result's data is the value. */
   oneRegister(label: string, fd: number, request: bigint, id: bigint, value: Uint8Array): number {
-    const valueAt = this.#reserve(value);
     const register = new Uint8Array(16);
     const view = new DataView(register.buffer);
     view.setBigUint64(0, id, true);
-    view.setBigUint64(8, this.base + BigInt(valueAt), true);
     const at = this.#reserve(register);
-    return this.#add(label, Syscall.ioctl, [BigInt(fd), request, this.base + BigInt(at)], valueAt, value.length);
+    const offset = this.#reserve(value);
+    const args = (locate: Locate): readonly bigint[] => {
+      view.setBigUint64(8, locate(offset), true);
+      return [BigInt(fd), request, locate(at)];
+    };
+    return this.#add({ label, number: Syscall.ioctl, args, offset, length: value.length });
   }
 
   /** Makes instructions written to [start, start + length) visible to the instruction fetch of every CPU. */
   syncInstructions(start: Hva, length: number): number {
-    return this.#add('cache maintenance', syncInstructionCache, [start, start + BigInt(length)], 0, 0);
+    return this.call('cache maintenance', syncInstructionCache, start, start + BigInt(length));
+  }
+
+  get #payloadStart(): number {
+    return block.entries + this.#calls.length * entry.size;
   }
 
   /** The block's contents with the saved state in place, to be written at `base`. */
   image(savedState: Uint8Array, signalMask: bigint): Uint8Array {
-    this.#bytes.set(savedState, block.savedState);
-    this.#view.setBigUint64(block.signalMask, signalMask, true);
-    return this.#bytes.subarray(0, this.#payload > payloadStart ? this.#payload : payloadStart);
+    const start = this.#payloadStart;
+    const bytes = new Uint8Array(start + this.#payloadLength);
+    const view = new DataView(bytes.buffer);
+    bytes.set(savedState, block.savedState);
+    view.setBigUint64(block.signalMask, signalMask, true);
+    const locate: Locate = (offset) => this.base + BigInt(start + offset);
+    for (const [index, call] of this.#calls.entries()) {
+      const at = block.entries + index * entry.size;
+      view.setBigInt64(at + entry.number, call.number, true);
+      for (const [position, argument] of call.args(locate).entries()) {
+        view.setBigUint64(at + entry.argument + 8 * position, BigInt.asUintN(64, argument), true);
+      }
+    }
+    for (const { offset, bytes: part } of this.#payload) bytes.set(part, start + offset);
+    return bytes;
   }
 
   /** Where results lie in the block: from the first entry to the last payload byte. */
   get resultRange(): { start: Hva; length: number } {
-    const end = this.#payload > payloadStart ? this.#payload : block.entries + this.length * entry.size;
-    return { start: Hva(this.base + BigInt(block.entries)), length: end - block.entries };
+    return {
+      start: Hva(this.base + BigInt(block.entries)),
+      length: this.#payloadStart + this.#payloadLength - block.entries,
+    };
   }
 
   complete(results: Uint8Array): void {
@@ -118,8 +140,8 @@ export class Batch {
     if (!this.#results || !call) throw new Error('The result of a batch was asked for before it ran');
     const view = new DataView(this.#results.buffer, this.#results.byteOffset);
     const value = view.getBigInt64(index * entry.size + entry.result, true);
-    const start = call.payload - block.entries;
-    return { value, data: call.length === 0 ? new Uint8Array() : this.#results.subarray(start, start + call.length) };
+    const start = this.#calls.length * entry.size + call.offset;
+    return { value, data: this.#results.subarray(start, start + call.length) };
   }
 
   /** The result, or a TargetError that names the call and its errno. */

@@ -406,9 +406,10 @@ export class KvmTarget implements Target {
     journal.enter(pstateKey, { undo: 'pstate', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
     const batch = thread.batch();
     const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, this.#points.guestDebug(mode));
+    const masked = this.#registers.addWrite(batch, thread, 'pstate', plan.pstate);
     thread.run(batch);
     batch.checked(armed);
-    this.#registers.write(thread, { pstate: plan.pstate });
+    batch.checked(masked);
     this.#registers.invalidate(thread);
     const exits: DebugExit[] = [];
     const outcomes = await group.run([thread], async (exit) => {
@@ -454,7 +455,7 @@ export class KvmTarget implements Target {
     this.#detached = true;
     const { group } = this.#vm;
     const { journal } = group;
-    while (this.#pending) {
+    while (this.#pending !== undefined) {
       this.interrupt();
       await this.#pending;
     }

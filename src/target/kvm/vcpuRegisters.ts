@@ -163,6 +163,14 @@ export class VcpuRegisters {
     return this.read(thread, [name]).get(name) ?? 0n;
   }
 
+  /** Adds the write of a plain register to a batch that is about to run; the caller checks the result and then calls
+   *  `invalidate`. */
+  addWrite(batch: Batch, thread: VcpuThread, name: string, value: bigint): number {
+    const { source, bits } = this.#entry(name);
+    if (source.kind !== 'register') throw new Error(`${name} is computed`);
+    return batch.oneRegister(name, thread.fd ?? -1, Kvm.SET_ONE_REG, source.id, encode(value, bits));
+  }
+
   /** Writes registers, in one injection. TargetError, before anything is written, for a value that does not fit. */
   write(thread: VcpuThread, values: Readonly<Record<string, bigint>>): void {
     const entries = Object.entries(values).map(([name, value]) => {

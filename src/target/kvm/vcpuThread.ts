@@ -56,6 +56,7 @@ export class VcpuThread {
   /** Signals that arrived with a stop of ours and go to the thread at the next resume. */
   readonly #held: number[] = [];
   #registers: ThreadRegisters | undefined;
+  #mask: bigint | undefined;
   /** Address of the `svc` of KVM_RUN. */
   #svc: bigint | undefined;
   /** The value of kvm_run.immediate_exit before it was set to settle. */
@@ -235,6 +236,7 @@ export class VcpuThread {
   /** Lets the thread run on from a stop. */
   proceed(request: 'CONT' | 'SYSCALL' | 'LISTEN', signal = 0): void {
     this.state = 'running';
+    this.#mask = undefined;
     ptrace(request, this.tid, 0, signal);
   }
 
@@ -261,12 +263,16 @@ export class VcpuThread {
     ptrace('INTERRUPT', this.tid, 0, 0);
   }
 
+  /** Only we change the mask of a stopped thread, so it is asked for once a stop. */
   get signalMask(): bigint {
+    if (this.#mask !== undefined) return this.#mask;
     ptrace('GETSIGMASK', this.tid, 8, signalMask.address);
-    return signalMask.view.getBigUint64(0, true);
+    this.#mask = signalMask.view.getBigUint64(0, true);
+    return this.#mask;
   }
 
   set signalMask(mask: bigint) {
+    this.#mask = mask;
     signalMask.view.setBigUint64(0, mask, true);
     ptrace('SETSIGMASK', this.tid, 8, signalMask.address);
   }
