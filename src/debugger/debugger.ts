@@ -60,7 +60,8 @@ export class Debugger {
   readonly disassembler: Disassembler;
   readonly #breakpoints: Breakpoints;
   readonly #execution: Execution;
-  #state: 'stopped' | 'running' | 'ended' = 'stopped';
+  /** `settling`: a run has ended, and what waited for that is done before the user sees the stop. */
+  #state: 'stopped' | 'running' | 'settling' | 'ended' = 'stopped';
   #stop: Stop | undefined;
   #commands: Promise<unknown> = Promise.resolve();
 
@@ -89,13 +90,13 @@ export class Debugger {
   }
 
   get state(): 'stopped' | 'running' | 'ended' {
-    return this.#state;
+    return this.#state === 'settling' ? 'running' : this.#state;
   }
 
   /** The current stop; UserError while the guest runs. */
   stopped(): StopContext {
     if (this.#state === 'ended') throw new UserError('The debug session has ended.');
-    if (this.#state === 'running') throw new UserError('The guest is running; pause it first.');
+    if (this.#state !== 'stopped') throw new UserError('The guest is running; pause it first.');
     return this.#execution.context;
   }
 
@@ -168,9 +169,10 @@ export class Debugger {
       // The first movement starts from the stop that has just ended for the user.
       const { movement, completedOn } = await this.#moved(plan);
       if (this.#state !== 'running') return;
-      await this.#execution.settle();
-      if (this.#state !== 'running') return;
       if (movement.exited) return this.#exited(movement.exited);
+      this.#state = 'settling';
+      await this.#execution.settle();
+      if (this.state !== 'running') return;
       const step: Cause[] =
         completedOn === undefined
           ? []
@@ -178,7 +180,7 @@ export class Debugger {
       this.#state = 'stopped';
       this.#publish([...movement.causes, ...step]);
     } catch (error) {
-      if (this.#state === 'running') this.#failed(error);
+      if (this.state === 'running') this.#failed(error);
     }
   }
 
@@ -243,7 +245,7 @@ export class Debugger {
   #whileHeld<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#commands.then(() => {
       if (this.#state === 'running') return this.#execution.whileHeld(action);
-      this.stopped();
+      if (this.#state === 'ended') throw new UserError('The debug session has ended.');
       return action();
     });
     this.#commands = result.catch(() => undefined);

@@ -35,7 +35,7 @@ export interface Value {
 }
 
 /** Parses and evaluates; UserError on what is wrong with the expression, MemoryFault on what it reads. */
-export const evaluate = (text: string, scope: EvaluationScope): Promise<Value> =>
+export const evaluate = async (text: string, scope: EvaluationScope): Promise<Value> =>
   evaluateExpression(parseExpression(text), scope);
 
 export async function evaluateExpression(expression: Expression, scope: EvaluationScope): Promise<Value> {

@@ -62,6 +62,7 @@ const reasons: Readonly<Record<BreakpointKind, StopReason>> = {
 export class Execution {
   readonly #held: { run(): Promise<void>; fail(error: unknown): void }[] = [];
   #pauseWanted = false;
+  #stepped = false;
   context: StopContext;
 
   constructor(
@@ -75,6 +76,7 @@ export class Execution {
 
   /** The user's context of this stop is over, but the guest has not moved yet: the run starts with its own. */
   renew(): void {
+    this.#pauseWanted = false;
     this.context.end();
     this.context = new StopContext(this.target, this.symbols, this.context.events, this.context.focus);
   }
@@ -102,7 +104,6 @@ export class Execution {
 
   /** A run ended visibly: does what still waits. */
   async settle(): Promise<void> {
-    this.#pauseWanted = false;
     await this.#runHeld();
   }
 
@@ -120,8 +121,11 @@ export class Execution {
       for (;;) {
         await this.#runHeld();
         if (this.#pauseWanted) return this.#paused(vcpu);
+        if (this.#stepped) await this.#reconsider(vcpu);
         this.context.end();
         const movement = await this.#classify(await this.target.resume(), sites, undefined);
+        if (movement?.exited) return movement;
+        await this.#reconsider(this.context.focus);
         if (movement) return movement;
       }
     } finally {
@@ -138,6 +142,7 @@ export class Execution {
       await this.#runHeld();
       if (this.#pauseWanted) return this.#paused(vcpu);
       this.context.end();
+      this.#stepped = true;
       const movement = await this.#classify(await this.target.step(vcpu), new Map(), vcpu);
       if (movement) return movement;
     }
@@ -145,6 +150,12 @@ export class Execution {
 
   async #runHeld(): Promise<void> {
     for (let action = this.#held.shift(); action; action = this.#held.shift()) await action.run();
+  }
+
+  // Not after each of many single steps, which would make every one of them slower.
+  async #reconsider(vcpu: Vcpu): Promise<void> {
+    this.#stepped = false;
+    for (const status of await this.breakpoints.reconsider(this.context, vcpu)) this.events.breakpointChanged(status);
   }
 
   #paused(vcpu: Vcpu): Movement {
@@ -207,7 +218,6 @@ export class Execution {
           break;
       }
     }
-    for (const status of await this.breakpoints.reconsider(context, vcpu)) this.events.breakpointChanged(status);
     if (causes.length === 0 && arrived.length === 0 && !(completed && stepped !== undefined)) return undefined;
     return { context, causes, arrived, exited: undefined };
   }

@@ -71,8 +71,8 @@ class Stepper {
 
   /** One instruction, or with `over` a whole call. */
   async instruction(over: boolean): Promise<StepResult> {
-    const { kind, movement } = await this.#advance(over);
-    return { movement, completedOn: this.#done(movement) && kind !== undefined ? this.vcpu : undefined };
+    const movement = over ? (await this.#advance(true)).movement : await this.execution.step(this.vcpu);
+    return { movement, completedOn: this.#done(movement) ? this.vcpu : undefined };
   }
 
   /** Until another line begins, or the function returns to its caller. */

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Debugger, type Stop } from '../../src/debugger/debugger.ts';
+import type { Granularity, StepKind } from '../../src/debugger/stepping.ts';
+import type { StopEvent } from '../../src/target/target.ts';
+import { addressOf, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
+import type { FakeTarget } from '../support/fakeTarget.ts';
+
+function debug(target: FakeTarget) {
+  const stops: Stop[] = [];
+  let wake: (() => void) | undefined;
+  const instance = new Debugger(
+    target,
+    fakeSymbols,
+    { breakpointMode: 'auto', sourceMap: {} },
+    {
+      stopped: (stop) => {
+        stops.push(stop);
+        wake?.();
+      },
+      exited: () => assert.fail('exited'),
+      breakpointChanged: () => undefined,
+      output: () => undefined,
+      failed: (error) => assert.fail(String(error)),
+    },
+  );
+  const step = async (kind: StepKind, granularity: Granularity, vcpu = 0): Promise<Stop> => {
+    const start = await instance.prepareStep(kind, granularity, vcpu);
+    const stopped = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    start();
+    await stopped;
+    return stops.at(-1) as Stop;
+  };
+  return { instance, stops, step };
+}
+
+/** vCPU 0 in `helper` before its call of `inner`, called by start_kernel. */
+function inHelper(vcpus = 1): FakeTarget {
+  const target = fakeGuest(vcpus, { mapped: true });
+  target.set(0, 'pc', addressOf('start_kernel'));
+  return target;
+}
+
+test('the return of another activation, or of another task, does not end a step over a call', async () => {
+  const target = inHelper(2);
+  const { step } = debug(target);
+  for (let count = 0; count < 4; count++) await step('in', 'instruction');
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 4));
+  const sp = target.get(0, 'sp');
+  // Another task passes the return address on vCPU 1 while the call runs.
+  target.set(1, 'pc', addressOf('start_kernel', 4));
+  target.set(1, 'sp', stackTop - 0x800n);
+  const stop = await step('next', 'instruction');
+  assert.equal(stop.vcpu, 0);
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 5));
+  assert.equal(target.get(0, 'sp'), sp);
+  assert.equal(target.points.size, 0);
+});
+
+test('a step follows its task to another vCPU', async () => {
+  const target = inHelper(2);
+  const { step } = debug(target);
+  for (let count = 0; count < 4; count++) await step('in', 'instruction');
+  const sp = target.get(0, 'sp');
+  const original = target.resume.bind(target);
+  // The scheduler brings the task back on vCPU 1.
+  target.resume = async (): Promise<readonly StopEvent[]> => {
+    target.resume = original;
+    target.set(1, 'pc', addressOf('start_kernel', 5));
+    target.set(1, 'sp', sp);
+    const [[id, point] = assert.fail('nothing is planted')] = target.points;
+    return [{ kind: 'breakpoint', vcpu: 1, pc: point.address, ids: [id] }];
+  };
+  const stop = await step('next', 'instruction');
+  assert.equal(stop.vcpu, 1);
+  assert.equal(stop.reason, 'step');
+});
+
+test('a breakpoint within a step over a call wins, and nothing of the step stays', async () => {
+  const target = inHelper();
+  const { instance, step } = debug(target);
+  for (let count = 0; count < 4; count++) await step('in', 'instruction');
+  const [status] = await instance.setBreakpoints([{ kind: 'source', path: '/x/lib/helper.c', line: 31 }], () => true);
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'breakpoint');
+  assert.deepEqual(stop.breakpointIds, [status?.id]);
+  assert.equal(target.points.size, 1);
+  const out = await step('out', 'line');
+  assert.equal(target.get(0, 'pc'), addressOf('helper', 4));
+  assert.equal(out.reason, 'step');
+});
+
+test('a step that arrives at a breakpoint counts as its hit', async () => {
+  const target = inHelper();
+  const { instance, step } = debug(target);
+  const address = addressOf('start_kernel', 1) as never;
+  await instance.setBreakpoints([{ kind: 'instruction', address, hitCondition: '1' }], () => true);
+  const stop = await step('in', 'instruction');
+  assert.equal(stop.reason, 'instruction breakpoint');
+});
+
+test('an instruction step is one target step and nothing else', async () => {
+  const target = inHelper();
+  const { step } = debug(target);
+  await step('in', 'instruction');
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 1));
+  assert.equal(target.resumes, 0);
+  assert.deepEqual(target.calls, []);
+});
+
+test('stepping out of the outermost frame says why it cannot', async () => {
+  const target = fakeGuest(1, { mapped: true });
+  const { instance } = debug(target);
+  await assert.rejects(
+    instance.prepareStep('out', 'line', 0),
+    /Cannot step out: there is no calling frame \(outermost frame\)/,
+  );
+});
+
+test('a step that needs a breakpoint it cannot have ends with a reason', async () => {
+  const target = inHelper();
+  target.capabilities = { ...target.capabilities, hardwareBreakpoints: 0 };
+  const { step } = debug(target);
+  for (let count = 0; count < 4; count++) await step('in', 'instruction');
+  // Not what the image has, as after patching: no software breakpoint, and no hardware one is there.
+  target.load(addressOf('start_kernel', 5), Uint8Array.of(0x63, 0x04, 0x00, 0x91));
+  const stop = await step('next', 'instruction');
+  assert.match(stop.description, /The step needs a breakpoint at 0x.*0 of the vCPU's 0 hardware breakpoints/);
+  assert.equal(target.get(0, 'pc'), addressOf('helper'));
+});
