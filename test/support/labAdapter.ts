@@ -1,0 +1,65 @@
+// The adapter of dist/ at work in the lab, and clients of it outside.
+import { spawnSync } from 'node:child_process';
+import { bootLab, type Lab, type LabOptions } from '../lab/lab.ts';
+import { DapClient } from './dapClient.ts';
+
+const port = 4711;
+
+/** Bundles dist/ from the sources; takes less than a second. */
+export function buildAdapter(): void {
+  const { status, stderr } = spawnSync(process.execPath, ['esbuild.mjs'], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`The build failed:\n${stderr}`);
+}
+
+export interface AdapterInLab {
+  readonly lab: Lab;
+  /** A client of one more session. */
+  connect(): Promise<DapClient>;
+  /** What the adapter wrote to its terminal. */
+  log(): string;
+  close(): Promise<void>;
+}
+
+/** Boots a lab with `dist/` in it and the adapter listening. Emulated, and often on a busy machine: answers may take long. */
+export async function startAdapterInLab(options: LabOptions = {}): Promise<AdapterInLab> {
+  const lab = await bootLab({
+    vmlinux: true,
+    ...options,
+    files: { '/job/dist': 'dist', ...options.files },
+    forward: [port, ...(options.forward ?? [])],
+  });
+  try {
+    const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`);
+    await adapter.waitFor(/listening/);
+    return {
+      lab,
+      connect: () => DapClient.connect(lab.port(port), '127.0.0.1', 60_000),
+      log: () => adapter.output,
+      close: () => lab.close(),
+    };
+  } catch (error) {
+    await lab.close();
+    throw error;
+  }
+}
+
+/** launch.json of a nested guest in the lab. */
+export function guestConfiguration(
+  vmm: 'kvmtool' | 'qemu',
+  { cpus = 1, parameters = '' }: { cpus?: number; parameters?: string } = {},
+): Record<string, unknown> {
+  const console = vmm === 'kvmtool' ? 'ttyS0' : 'ttyAMA0';
+  return {
+    type: 'kvm',
+    name: 'lab',
+    vmm,
+    kernel: '/lab/guest/Image',
+    initrd: '/lab/guest/initrd',
+    symbols: '/lab/vmlinux',
+    cpus,
+    memory: '192M',
+    params: `console=${console} quiet panic=-1 nokaslr cryptomgr.notests=1 rdinit=/init ${parameters}`,
+    console: 'internalConsole',
+    stopOnEntry: true,
+  };
+}
