@@ -112,11 +112,7 @@ class Stepper {
   // After a call was stepped into: stops behind the callee's prologue when it has lines, else runs back.
   async #enter(callSite: Gva): Promise<StepResult | undefined> {
     const pc = await this.#pc();
-    const row = this.symbols?.lineAt(pc);
-    if (!row) {
-      const back = await this.#leave(callSite);
-      return back;
-    }
+    // The first instructions may have no lines of their own: room for ftrace lies before a function's low_pc.
     const symbol = this.symbols?.at(pc);
     const end =
       symbol &&
@@ -125,6 +121,8 @@ class Stepper {
           address >= pc && address <= pc + BigInt(4 * prologueLimit) && this.#inFunction(address, symbol.symbol.name)
         );
       });
+    const hasLines = this.symbols?.lineAt(pc) ?? (end && this.symbols?.lineAt(end.address));
+    if (!hasLines) return this.#leave(callSite);
     for (let count = 0; end && count < prologueLimit; count++) {
       const here = await this.#pc();
       if (here === end.address || (count > 0 && !this.#inFunction(here, symbol.symbol.name))) break;
