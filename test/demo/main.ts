@@ -14,7 +14,7 @@ interface Frame {
   id: number;
   name: string;
   line: number;
-  source?: { name?: string; path?: string };
+  source?: { name?: string; path?: string; sourceReference?: number };
   instructionPointerReference: string;
 }
 
@@ -26,6 +26,9 @@ function breakpointLine(source: string): number {
   if (start < 0 || call < 0) throw new Error('init/main.c has no start_kernel that calls boot_cpu_init');
   return call + 1;
 }
+
+/** A source path as the kernel's tree has it: what the compiler saw may be below a build folder. */
+const kernelPath = (path: string): string => path.replace(/^.*?(?=(arch|init|kernel|mm|fs|lib|include)\/)/, '');
 
 class Transcript {
   threadId = 1;
@@ -48,7 +51,7 @@ class Transcript {
   async stack(): Promise<Frame | undefined> {
     const frames = await this.frames(10);
     for (const [index, frame] of frames.entries()) {
-      const at = frame.source ? `  at ${frame.source.name ?? frame.source.path}:${frame.line}` : '';
+      const at = frame.source?.path ? `  at ${kernelPath(frame.source.path)}:${frame.line}` : '';
       say(`  #${index} ${frame.instructionPointerReference}  ${frame.name}${at}`);
     }
     return frames[0];
@@ -77,8 +80,7 @@ class Transcript {
   async source(): Promise<void> {
     const [frame] = await this.frames(1);
     if (!frame?.source?.path) return;
-    const name = frame.source.path.replace(/^.*?(?=(arch|init|kernel|mm|fs|lib|include)\/)/, '');
-    const lines = readFileSync(join(this.sources, name), 'utf8').split('\n');
+    const lines = readFileSync(join(this.sources, kernelPath(frame.source.path)), 'utf8').split('\n');
     for (let line = frame.line - 2; line <= frame.line + 2; line++) {
       say(`  ${line === frame.line ? '>' : ' '} ${line}  ${lines[line - 1] ?? ''}`);
     }
@@ -141,7 +143,7 @@ async function main(): Promise<void> {
     title('on to user space, then detach');
     await client.request('setBreakpoints', { source: { path: 'init/main.c' }, breakpoints: [] });
     await client.request('continue', { threadId: transcript.threadId });
-    await client.waitFor('output', ({ body }) => body.output.includes('GUEST-USERSPACE'), 120_000);
+    while (!client.outputText('stdout').includes('GUEST-USERSPACE')) await client.waitFor('output', undefined, 120_000);
     say('the guest reached user space');
     await client.request('disconnect', { terminateDebuggee: false });
     const { output } = await adapter.lab.run('ps | grep -E "[l]kvm run|[q]emu-system-aarch64" | wc -l');
