@@ -6,7 +6,8 @@ import { type ClientFeatures, threadId } from './context.ts';
 
 /** A breakpoint as DAP shows it. */
 export function breakpointBody(status: BreakpointStatus, features: ClientFeatures): object {
-  const { id, verified, message, location, address } = status;
+  const { id, kind, verified, message, location } = status;
+  const address = kind === 'data' ? undefined : status.address;
   return {
     id,
     verified,

@@ -22,7 +22,8 @@ export class SourcePaths {
     const compiled = compiledPath(location);
     const known = this.#found.get(compiled);
     if (known !== undefined) return known;
-    const mapped = replacePrefix(compiled, this.#rules) ?? replacePrefix(location.file, this.#rules);
+    const mapped =
+      replacePrefix(compiled, this.#rules) ?? replacePrefix(location.file, this.#rules) ?? this.#below(location);
     const bound = this.#bound.get(compiled);
     const path = mapped !== undefined && (bound === undefined || existsSync(mapped)) ? mapped : (bound ?? compiled);
     this.#found.set(compiled, path);
@@ -48,6 +49,12 @@ export class SourcePaths {
     return [];
   }
 
+  // Kernels are built with paths relative to the tree: then the tree is where one of the map's local folders has them.
+  #below({ file }: SourceLocation): string | undefined {
+    if (isAbsolute(file)) return undefined;
+    return this.#rules.map(([, to]) => posix.join(to, file)).find((path) => existsSync(path));
+  }
+
   #bind(location: SourceLocation, path: string): void {
     const compiled = compiledPath(location);
     // Only the file itself, not another one whose code lies on the line (an included body).
@@ -71,8 +78,9 @@ export class SourcePaths {
 
 const trimSlash = (path: string): string => (path.length > 1 ? path.replace(/\/+$/, '') : path);
 
+// A compilation directory that is itself relative (reproducible builds) says nothing about where the file is.
 const compiledPath = ({ file, directory }: SourceLocation): string =>
-  posix.normalize(posix.isAbsolute(file) || directory === '' ? file : posix.join(directory, file));
+  posix.normalize(posix.isAbsolute(file) || !posix.isAbsolute(directory) ? file : posix.join(directory, file));
 
 function replacePrefix(path: string, rules: readonly (readonly [string, string])[]): string | undefined {
   for (const [from, to] of rules) {

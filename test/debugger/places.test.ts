@@ -16,6 +16,10 @@ test('paths: by the source map, by where breakpoints bound, as compiled', () => 
   assert.equal(mapped.local(located('/build/other/x.c')), '/b/other/x.c');
   assert.equal(mapped.local(located('/usr/include/x.h')), '/usr/include/x.h');
   assert.equal(mapped.local(located('../lib/x.c', '')), '../lib/x.c');
+  assert.equal(mapped.local(located('init/main.c', 'debian/build')), 'init/main.c');
+  const root = new URL('../..', import.meta.url).pathname;
+  const tree = new SourcePaths({ '/anything': root });
+  assert.equal(tree.local(located('src/adapter.ts', 'debian/build')), `${root}src/adapter.ts`);
   const symbols = new KernelSymbols(fakeSymbols);
   assert.equal(mapped.locations(symbols, '/home/u/linux/init/main.c', 11)[0]?.address, addressOf('start_kernel', 2));
 
