@@ -1,0 +1,171 @@
+/** Virtual machines for the test programs in the lab: started by the connector under test, or by themselves. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import type { ExitTrapChoice, GuestConsole } from '../../../src/target/connection.ts';
+import { createConnector } from '../../../src/target/kvm/connector.ts';
+import type { ExitStatus, Target } from '../../../src/target/target.ts';
+import { type GuestOptions, guestCommand } from '../vmm.ts';
+import { afterwards, within } from './report.ts';
+
+export type Vmm = 'kvmtool' | 'qemu';
+export const vmms: readonly Vmm[] = ['kvmtool', 'qemu'];
+/** Why a check on a VMM must be skipped. */
+export const missing = (vmm: Vmm): string | undefined =>
+  vmm === 'kvmtool' && !existsSync('/usr/bin/lkvm') ? 'skipped: no lkvm' : undefined;
+
+export const guardianPath = '/job/guardian.mjs';
+export const connector = createConnector({ guardianPath });
+
+/** The words of a command line of `guestCommand`, in which only double quotes quote. */
+export function words(command: string): [string, ...string[]] {
+  const [first = '', ...rest] = [...command.replace(/^exec /, '').matchAll(/"([^"]*)"|\S+/g)].map(
+    ([word, quoted]) => quoted ?? word,
+  );
+  return [first, ...rest];
+}
+
+/** Text that a stream brings, and waiting for parts of it. */
+export class Transcript {
+  text = '';
+  #changed = new Set<() => void>();
+  #ended = false;
+
+  constructor(stream: Readable) {
+    stream.setEncoding('utf8');
+    stream.on('data', (text: string) => {
+      this.text += text;
+      this.#tell();
+    });
+    stream.on('close', () => {
+      this.#ended = true;
+      this.#tell();
+    });
+  }
+
+  #tell(): void {
+    for (const look of [...this.#changed]) look();
+  }
+
+  /** Resolves with the first match at or after `from` (an offset into `text`). */
+  waitFor(pattern: RegExp, { from = 0, timeout = 30_000 } = {}): Promise<RegExpExecArray> {
+    let look = (): void => {};
+    const found = new Promise<RegExpExecArray>((resolve, reject) => {
+      look = () => {
+        const match = pattern.exec(this.text.slice(from));
+        if (match) resolve(match);
+        else if (this.#ended) reject(new Error(`the console ended before ${pattern}:\n${this.text.slice(-2000)}`));
+      };
+    });
+    this.#changed.add(look);
+    look();
+    return within(timeout, `${pattern} on the console`, found)
+      .catch((thrown: Error) => {
+        throw new Error(`${thrown.message}; it shows:\n${this.text.slice(-2000)}`);
+      })
+      .finally(() => this.#changed.delete(look));
+  }
+
+  /** Two numbered lines of the guest that were not there yet: it runs. */
+  async ticks(): Promise<void> {
+    const from = this.text.length;
+    await this.waitFor(/GUEST-TICK \d+\r?\n[^]*GUEST-TICK \d+\r?\n/, { from });
+  }
+}
+
+export interface LaunchedVm {
+  readonly target: Target;
+  readonly console: GuestConsole;
+  readonly output: Transcript;
+}
+
+/** Starts a VMM through the connector; it is gone when the check is over. */
+export async function launch(
+  argv: readonly [string, ...string[]],
+  exitTrap: ExitTrapChoice = 'auto',
+): Promise<LaunchedVm> {
+  const environment = process.env as Record<string, string>;
+  const { target, console } = await connector.launch(
+    { argv, cwd: '/', environment, exitTrap },
+    new AbortController().signal,
+  );
+  afterwards(() => target.kill());
+  return { target, console, output: new Transcript(console.output) };
+}
+
+export const launchLinux = (
+  vmm: Vmm,
+  parameters: string,
+  options?: GuestOptions,
+  exitTrap?: ExitTrapChoice,
+): Promise<LaunchedVm> => launch(words(guestCommand(vmm, parameters, options)), exitTrap);
+
+/** A VMM that nobody debugs yet. */
+export class RunningVm {
+  readonly output: Transcript;
+  readonly ended: Promise<ExitStatus>;
+  readonly pid: number;
+
+  constructor(private readonly child: ChildProcess) {
+    if (!child.stdout || child.pid === undefined) throw new Error('the VMM did not start');
+    this.pid = child.pid;
+    this.output = new Transcript(child.stdout);
+    this.ended = once(child, 'exit').then(([code, signal]) => ({ code: code ?? undefined, signal: signal ?? undefined }));
+    afterwards(async () => {
+      child.kill('SIGKILL');
+      await this.ended;
+    });
+  }
+}
+
+export function start(argv: readonly [string, ...string[]]): RunningVm {
+  const [program, ...rest] = argv;
+  // One pipe for both, and a standard input that stays open: kvmtool ends when it closes.
+  return new RunningVm(spawn('/bin/sh', ['-c', 'exec "$@" 2>&1', 'sh', program, ...rest], { stdio: 'pipe' }));
+}
+
+export const startLinux = (vmm: Vmm, parameters: string, options?: GuestOptions): RunningVm =>
+  start(words(guestCommand(vmm, parameters, options)));
+
+export const attach = async (pid: number, exitTrap: ExitTrapChoice = 'auto'): Promise<Target> => {
+  const target = await connector.attach({ pid, exitTrap }, new AbortController().signal);
+  afterwards(() => target.detach());
+  return target;
+};
+
+/** What of a process a debugger could leave changed: signal masks and tracers of its threads, its mappings. */
+export function imprint(pid: number): readonly string[] {
+  const threads = readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
+    const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
+    const kept = status.split('\n').filter((line) => /^(Name|SigBlk|SigIgn|SigCgt|TracerPid):/.test(line));
+    return [`${tid}: ${kept.join(' ')}`];
+  });
+  const mappings = readFileSync(`/proc/${pid}/maps`, 'utf8').trim().split('\n');
+  // The permissions and the sizes count; the stack and the heap may grow.
+  return [...threads, ...mappings.filter((line) => !/\[(heap|stack)\]$/.test(line))];
+}
+
+/** Command lines of the processes that match. */
+export function processes(pattern: RegExp): readonly string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+        const state = /^State:\s*(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+        return pattern.test(line) ? [`${pid} ${state} ${line}`] : [];
+      } catch {
+        return []; // ended meanwhile
+      }
+    });
+}
+
+/** Resolves when `condition` holds: for what the kernel tells only to those who ask. */
+export async function until(what: string, condition: () => boolean, timeout = 10_000): Promise<void> {
+  const end = Date.now() + timeout;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`${what}: not so after ${timeout} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

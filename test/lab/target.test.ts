@@ -1,0 +1,91 @@
+/** `src/target/kvm` on the real thing: test programs (programs/) run in the lab, and their checks are reported here. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { build } from 'esbuild';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
+import { type Report, reportMark } from './programs/report.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const programs = ['linux'] as const;
+
+/** Bundles of the guardian and the test programs, as they go into the lab. */
+async function bundles(): Promise<Record<string, Uint8Array>> {
+  const entryPoints = {
+    guardian: join(root, 'src/guardian.ts'),
+    ...Object.fromEntries(programs.map((name) => [name, join(import.meta.dirname, 'programs', `${name}.ts`)])),
+  };
+  const { outputFiles } = await build({
+    entryPoints,
+    outdir: '/job',
+    outExtension: { '.js': '.mjs' },
+    bundle: true,
+    write: false,
+    platform: 'node',
+    target: 'node22',
+    format: 'esm',
+    external: ['koffi'],
+    logLevel: 'warning',
+  });
+  return Object.fromEntries(outputFiles.map(({ path, contents }) => [path, contents]));
+}
+
+/** Runs a program in the lab; each of its checks becomes a subtest while it runs. */
+async function relay(context: TestContext, lab: Lab, command: string, env: Record<string, string>): Promise<void> {
+  const subtests: Promise<void>[] = [];
+  let finish: ((report: Report) => void) | undefined;
+  let rest = '';
+  const take = (report: Report): void => {
+    if (report.is !== 'started') {
+      finish?.(report);
+      finish = undefined;
+      return;
+    }
+    const over = new Promise<Report>((resolve) => {
+      finish = resolve;
+    });
+    const subtest = context.test(report.name, async (inner) => {
+      const result = await over;
+      if (result.is === 'skipped') inner.skip(result.reason);
+      if (result.is === 'failed') assert.fail(result.error);
+    });
+    subtests.push(subtest);
+  };
+  const onOutput = (text: string): void => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      if (line.startsWith(reportMark)) take(JSON.parse(line.slice(reportMark.length)) as Report);
+      else context.diagnostic(line);
+    }
+  };
+  const process = lab.start(command, { env, onOutput });
+  const { status } = await process.ended;
+  finish?.({ is: 'failed', name: '', error: `the program ended with ${status}: ${process.output.slice(-2000)}` });
+  await Promise.all(subtests);
+  assert.equal(status, 0, process.output.slice(-2000));
+  assert.ok(subtests.length > 0, 'the program reported no check');
+}
+
+const wanted = ['start_kernel', 'kernel_clone'];
+
+for (const cpu of ['neoverse-n1', 'cortex-a72'] satisfies LabCpu[]) {
+  describe(`target/kvm on ${cpu}`, { timeout: 600_000 }, () => {
+    let lab: Lab;
+    let env: Record<string, string>;
+    before(async () => {
+      const { file: path } = await vmlinux();
+      const file = SymbolFile.open(path);
+      const addresses = wanted.map((name) => [name, `${file.symbolsNamed(name)[0]?.address}`]);
+      file.close();
+      env = { SYMBOLS: JSON.stringify(Object.fromEntries(addresses)) };
+      lab = await bootLab({ cpu, files: await bundles() });
+    });
+    after(() => lab?.close());
+
+    for (const program of programs) {
+      test(program, (context) => relay(context, lab, `node /job/${program}.mjs`, env));
+    }
+  });
+}
