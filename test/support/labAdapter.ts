@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { bootLab, type Lab, type LabOptions } from '../lab/lab.ts';
 import { DapClient } from './dapClient.ts';
 
-const port = 4711;
+/** One for the adapter that stays, one for those that are started to be killed. */
+const ports = { first: 4711, second: 4712 } as const;
+const answerTimeoutMs = 60_000;
 
 /** Bundles dist/ from the sources; takes less than a second. */
 export function buildAdapter(): void {
@@ -11,13 +13,34 @@ export function buildAdapter(): void {
   if (status !== 0) throw new Error(`The build failed:\n${stderr}`);
 }
 
-export interface AdapterInLab {
-  readonly lab: Lab;
+/** One adapter process in the lab. */
+export interface AdapterProcess {
   /** A client of one more session. */
   connect(): Promise<DapClient>;
   /** What the adapter wrote to its terminal. */
   log(): string;
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>;
+}
+
+export interface AdapterInLab extends AdapterProcess {
+  readonly lab: Lab;
+  /** Starts another adapter beside this one; one at a time. */
+  another(): Promise<AdapterProcess>;
   close(): Promise<void>;
+}
+
+async function listen(lab: Lab, port: number): Promise<AdapterProcess> {
+  const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`);
+  await adapter.waitFor(/listening/);
+  return {
+    connect: () => DapClient.connect(lab.port(port), '127.0.0.1', answerTimeoutMs),
+    log: () => adapter.output,
+    kill: async () => {
+      adapter.kill('SIGKILL');
+      await adapter.ended;
+    },
+  };
 }
 
 /** Boots a lab with `dist/` in it and the adapter listening. Emulated, and often on a busy machine: answers may take long. */
@@ -26,17 +49,11 @@ export async function startAdapterInLab(options: LabOptions = {}): Promise<Adapt
     vmlinux: true,
     ...options,
     files: { '/job/dist': 'dist', ...options.files },
-    forward: [port, ...(options.forward ?? [])],
+    forward: [ports.first, ports.second, ...(options.forward ?? [])],
   });
   try {
-    const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`);
-    await adapter.waitFor(/listening/);
-    return {
-      lab,
-      connect: () => DapClient.connect(lab.port(port), '127.0.0.1', 60_000),
-      log: () => adapter.output,
-      close: () => lab.close(),
-    };
+    const first = await listen(lab, ports.first);
+    return { ...first, lab, another: () => listen(lab, ports.second), close: () => lab.close() };
   } catch (error) {
     await lab.close();
     throw error;

@@ -1,0 +1,372 @@
+// The adapter as its users have it: dist/adapter.js in the emulated arm64 KVM host, driven over DAP from outside, with a
+// real Debian kernel under kvmtool and QEMU.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import type { DapClient, DapMessage } from '../support/dapClient.ts';
+import {
+  type AdapterInLab,
+  type AdapterProcess,
+  guestConfiguration,
+  startAdapterInLab,
+} from '../support/labAdapter.ts';
+import { kernelSource, type LabCpu, type LabProcess, lkvm, vmlinux } from './lab.ts';
+import { guestCommand } from './vmm.ts';
+
+type Vmm = 'kvmtool' | 'qemu';
+
+interface Stop {
+  readonly reason: string;
+  readonly threadId: number;
+  readonly hitBreakpointIds?: readonly number[];
+}
+
+const noLkvm = lkvm() === undefined ? 'no lkvm' : false;
+const unlessPresent = (vmm: Vmm): string | false => (vmm === 'kvmtool' ? noLkvm : false);
+
+/** The line of init/main.c on which start_kernel calls `callee`. */
+async function lineOf(callee: string): Promise<number> {
+  const lines = readFileSync(join(await kernelSource(), 'init/main.c'), 'utf8').split('\n');
+  const start = lines.findIndex((line) => /start_kernel\(void\)/.test(line));
+  return lines.findIndex((line, index) => index > start && line.includes(`\t${callee}(`)) + 1;
+}
+
+class User {
+  threadId = 0;
+  readonly client: DapClient;
+
+  private constructor(client: DapClient) {
+    this.client = client;
+  }
+
+  static async of(adapter: AdapterProcess): Promise<User> {
+    const user = new User(await adapter.connect());
+    await user.client.request('initialize', { adapterID: 'kvm', linesStartAt1: true, columnsStartAt1: true });
+    return user;
+  }
+
+  /** Launches or attaches, sets breakpoints before the guest has run, and ends the configuration. */
+  async begin(request: 'launch' | 'attach', configuration: object, configure = async () => {}): Promise<void> {
+    const begun = this.client.request(request, configuration);
+    await Promise.race([this.client.waitFor('initialized'), begun]);
+    await configure();
+    await this.client.request('configurationDone');
+    await begun;
+  }
+
+  async breakAt(line: number, extra: object = {}): Promise<DapMessage['body']> {
+    const source = { path: 'init/main.c' };
+    const { breakpoints } = await this.client.request('setBreakpoints', { source, breakpoints: [{ line, ...extra }] });
+    return breakpoints[0];
+  }
+
+  async stopped(): Promise<Stop> {
+    const { body } = await this.client.waitFor('stopped');
+    this.threadId = body.threadId;
+    return body;
+  }
+
+  async go(command: string, extra: object = {}): Promise<Stop> {
+    await this.client.request(command, { threadId: this.threadId, ...extra });
+    return this.stopped();
+  }
+
+  async frames(): Promise<{ id: number; name: string; line: number; instructionPointerReference: string }[]> {
+    return (await this.client.request('stackTrace', { threadId: this.threadId })).stackFrames;
+  }
+
+  async pc(): Promise<bigint> {
+    return BigInt((await this.frames())[0]?.instructionPointerReference ?? 0);
+  }
+
+  async evaluate(expression: string): Promise<string> {
+    return (await this.client.request('evaluate', { expression, context: 'repl' })).result;
+  }
+
+  async registers(): Promise<Map<string, string>> {
+    const [frame] = await this.frames();
+    const { scopes } = await this.client.request('scopes', { frameId: frame?.id });
+    const { variablesReference } = scopes.find(
+      (scope: { presentationHint?: string }) => scope.presentationHint === 'registers',
+    );
+    const { variables } = await this.client.request('variables', { variablesReference });
+    return new Map(variables.map(({ name, value }: { name: string; value: string }) => [name, value]));
+  }
+
+  async leave(terminateDebuggee: boolean): Promise<void> {
+    await this.client.request('disconnect', { terminateDebuggee });
+    await this.client.closed;
+  }
+}
+
+/** One session, closed however it ends: the adapter serves one after another, and must be free for the next test. */
+async function session(adapter: AdapterProcess, work: (user: User) => Promise<void>): Promise<void> {
+  const user = await User.of(adapter);
+  try {
+    await work(user);
+  } finally {
+    user.client.close();
+    await user.client.closed;
+  }
+}
+
+const vmmProcesses = 'ps | grep -E "[l]kvm run|[q]emu-system-aarch64 -M|[g]uardian" | wc -l';
+
+/** Starts a guest that ticks, and waits until it is in user space. */
+async function runGuest(
+  adapter: AdapterInLab,
+  vmm: Vmm,
+  ticks: number,
+  context: TestContext,
+): Promise<{ vm: LabProcess; pid: number }> {
+  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=ticks guest.ticks=${ticks}`));
+  context.after(() => vm.kill('SIGKILL'));
+  await vm.waitFor(/GUEST-TICK 1[\r\n]/);
+  const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';
+  const { output } = await adapter.lab.run(`ps | grep "${name}" | grep -v "sh -c" | head -1`);
+  return { vm, pid: Number(output.trim().split(/\s+/)[0]) };
+}
+
+function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attachTo: Vmm): void {
+  describe(`adapter on ${cpu}`, () => {
+    let adapter: AdapterInLab;
+    before(async () => {
+      adapter = await startAdapterInLab({ cpu });
+    });
+    after(() => adapter.close());
+
+    const strays = async (): Promise<string> => (await adapter.lab.run(vmmProcesses)).output.trim();
+
+    for (const [vmm, cpus] of launches) {
+      test(`launch under ${vmm} with ${cpus} vCPU`, { skip: unlessPresent(vmm) }, async () => {
+        await session(adapter, async (user) => {
+          const line = await lineOf('boot_cpu_init');
+          let breakpoint: DapMessage['body'];
+          await user.begin('launch', guestConfiguration(vmm, { cpus }), async () => {
+            breakpoint = await user.breakAt(line);
+          });
+          assert.equal((await user.stopped()).reason, 'entry');
+          const entry = vmm === 'kvmtool' ? 0x80000000n : 0x40000000n;
+          assert.equal(await user.pc(), entry, "the guest's first instruction");
+          assert.equal((BigInt((await user.registers()).get('pstate') ?? 0) >> 2n) & 3n, 1n, 'EL1');
+          const { threads } = await user.client.request('threads');
+          assert.equal(threads.length, cpus);
+
+          const hit = await user.go('continue');
+          assert.equal(hit.reason, 'breakpoint');
+          assert.deepEqual(hit.hitBreakpointIds, [breakpoint.id]);
+          const [frame, caller] = await user.frames();
+          assert.match(frame?.name ?? '', /start_kernel/);
+          assert.equal(frame?.line, line);
+          assert.match(caller?.name ?? '', /__primary_switched/);
+          const verified = user.client.events('breakpoint').some(({ body }) => body.breakpoint.verified);
+          assert.ok(breakpoint.verified || verified, 'a breakpoint that is hit was reported verified');
+
+          const before = await user.pc();
+          assert.equal((await user.go('next', { granularity: 'instruction' })).reason, 'step');
+          assert.equal(await user.pc(), before + 4n);
+          assert.equal((await user.go('next')).reason, 'step');
+          assert.ok(((await user.frames())[0]?.line ?? 0) > line);
+
+          await user.breakAt(line);
+          await user.client.request('continue', { threadId: user.threadId });
+          const exited = await user.client.waitFor('exited');
+          assert.equal(exited.body.exitCode, 0);
+          assert.match(user.client.outputText('stdout'), /GUEST-USERSPACE/);
+          await user.client.waitFor('terminated');
+          await user.leave(true);
+          assert.equal(await strays(), '0');
+        });
+      });
+    }
+
+    test(`attach to ${attachTo}: pause, breakpoints while running, detach`, {
+      skip: unlessPresent(attachTo),
+    }, async (context) => {
+      const { vm, pid } = await runGuest(adapter, attachTo, 15, context);
+      const maps = `grep -c . /proc/${pid}/maps`;
+      const before = (await adapter.lab.run(maps)).output;
+      await session(adapter, async (user) => {
+        await user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux' });
+        const { threads } = await user.client.request('threads');
+        user.threadId = threads[0].id;
+        assert.equal((await user.go('pause')).reason, 'pause');
+        await user.client.request('continue', { threadId: user.threadId });
+        const { breakpoints } = await user.client.request('setFunctionBreakpoints', {
+          breakpoints: [{ name: 'hrtimer_nanosleep' }],
+        });
+        assert.equal(breakpoints[0].verified, true, breakpoints[0].message);
+        assert.equal((await user.stopped()).reason, 'function breakpoint');
+        assert.match((await user.frames())[0]?.name ?? '', /hrtimer_nanosleep/);
+        const names = (await user.frames()).map(({ name }) => name).join(' ');
+        assert.match(names, /el0_svc/, 'unwound to the system call');
+        const again = await user.go('continue');
+        assert.equal(again.reason, 'function breakpoint');
+        await user.leave(false);
+        assert.equal((await adapter.lab.run(maps)).output, before, 'nothing of ours is mapped in the VMM');
+        const { status, output } = await vm.ended;
+        assert.equal(status, 0);
+        assert.match(output, /GUEST-TICK 15[\s\S]*GUEST-POWEROFF/);
+        assert.doesNotMatch(output, /KVM_EXIT|Registers:|Unhandled|debug exit/i);
+        assert.equal(await strays(), '0');
+      });
+    });
+  });
+}
+
+suite(
+  'neoverse-n1',
+  [
+    ['kvmtool', 1],
+    ['kvmtool', 2],
+    ['qemu', 2],
+  ],
+  'kvmtool',
+);
+suite(
+  'cortex-a72',
+  [
+    ['kvmtool', 2],
+    ['qemu', 1],
+    ['qemu', 2],
+  ],
+  'qemu',
+);
+
+describe('adapter', () => {
+  let adapter: AdapterInLab;
+  before(async () => {
+    adapter = await startAdapterInLab();
+  });
+  after(() => adapter.close());
+  const vmm: Vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
+
+  test('breakpoints of every kind', async () => {
+    await session(adapter, async (user) => {
+      const line = await lineOf('boot_cpu_init');
+      await user.begin('launch', guestConfiguration(vmm, { parameters: 'guest.do=ticks' }), async () => {
+        await user.breakAt(line);
+      });
+      await user.stopped();
+      await user.go('continue');
+      await user.breakAt(line, { condition: '0' });
+
+      const nextPc = (await user.pc()) + 4n;
+      await user.client.request('setInstructionBreakpoints', {
+        breakpoints: [{ instructionReference: `0x${nextPc.toString(16)}` }],
+      });
+      assert.equal((await user.go('continue')).reason, 'instruction breakpoint');
+      assert.equal(await user.pc(), nextPc);
+      await user.client.request('setInstructionBreakpoints', { breakpoints: [] });
+
+      const name = (await user.evaluate('&jiffies')).split(' ')[0];
+      const { dataId } = await user.client.request('dataBreakpointInfo', { name, bytes: 8, asAddress: true });
+      const data = await user.client.request('setDataBreakpoints', {
+        breakpoints: [{ dataId, accessType: 'write' }],
+      });
+      assert.equal(data.breakpoints[0].verified, true, data.breakpoints[0].message);
+      assert.equal((await user.go('continue')).reason, 'data breakpoint');
+      await user.client.request('setDataBreakpoints', { breakpoints: [] });
+
+      const hits = await user.client.request('setFunctionBreakpoints', {
+        breakpoints: [{ name: 'hrtimer_nanosleep', hitCondition: '3' }],
+      });
+      assert.equal(hits.breakpoints[0].verified, true, hits.breakpoints[0].message);
+      assert.equal((await user.go('continue')).reason, 'function breakpoint');
+      await user.leave(true);
+    });
+  });
+
+  test('registers and memory: set, read back, refused', async () => {
+    await session(adapter, async (user) => {
+      await user.begin('launch', guestConfiguration(vmm));
+      await user.stopped();
+      const [frame] = await user.frames();
+      const { scopes } = await user.client.request('scopes', { frameId: frame?.id });
+      const variablesReference = scopes[0].variablesReference;
+      await user.client.request('setVariable', { variablesReference, name: 'x20', value: '0xfedcba9876543210' });
+      assert.match(await user.evaluate('$x20'), /0xfedcba9876543210/);
+      const wide = { variablesReference, name: 'x20', value: '0x10000000000000000' };
+      assert.match(await user.client.refused('setVariable', wide), /x20|64/);
+      const memoryReference = `0x${(await user.pc()).toString(16)}`;
+      const { data } = await user.client.request('readMemory', { memoryReference, count: 64 });
+      const image = await adapter.lab.run('head -c 64 /lab/guest/Image | od -An -tx1 | tr -d " \\n"');
+      assert.equal(Buffer.from(data, 'base64').toString('hex'), image.output, 'the kernel image, as loaded');
+      const nowhere = await user.client.send('readMemory', { memoryReference: '0x10000', count: 16 }).response;
+      assert.ok(!nowhere.success || (nowhere.body.unreadableBytes > 0 && !nowhere.body.data), 'no memory there');
+      await user.leave(true);
+    });
+  });
+
+  for (const state of ['stopped', 'running'] as const) {
+    test(`SIGKILL of the adapter while attached and ${state}`, async (context) => {
+      const { vm, pid } = await runGuest(adapter, vmm, 14, context);
+      const second = await adapter.another();
+      await session(second, async (user) => {
+        await user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux', stopOnEntry: true });
+        await user.stopped();
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'hrtimer_nanosleep' }] });
+        await user.go('continue');
+        if (state === 'running') {
+          await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'do_sys_openat2' }] });
+          await user.client.request('continue', { threadId: user.threadId });
+        }
+        await second.kill();
+        await vm.waitFor(/GUEST-TICK 8[\r\n]/);
+        await session(adapter, async (again) => {
+          await again.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux', stopOnEntry: true });
+          await again.stopped();
+          const symbols = SymbolFile.open((await vmlinux()).file);
+          for (const name of ['hrtimer_nanosleep', 'do_sys_openat2']) {
+            const address = symbols.functionBreakpoint(name)[0]?.address ?? 0n;
+            const { data } = await again.client.request('readMemory', {
+              memoryReference: `0x${address.toString(16)}`,
+              count: 4,
+            });
+            assert.notEqual(Buffer.from(data, 'base64').toString('hex'), '000020d4', 'no BRK is left');
+          }
+          symbols.close();
+          await again.leave(false);
+          assert.equal((await vm.ended).status, 0);
+        });
+      });
+    });
+  }
+
+  test('a launched VM ends with a SIGKILLed adapter', async () => {
+    const second = await adapter.another();
+    await session(second, async (user) => {
+      await user.begin('launch', guestConfiguration(vmm, { cpus: 2 }));
+      await user.stopped();
+      await second.kill();
+      await adapter.lab.run(`while [ "$(${vmmProcesses})" != 0 ]; do :; done`, { timeout: 30_000 });
+    });
+  });
+
+  test('bad input: one sentence that names what is wrong', async () => {
+    const refusal = async (request: string, configuration: object): Promise<string> => {
+      const user = await User.of(adapter);
+      const message = await user.client.refused(request, configuration);
+      user.client.close();
+      await user.client.closed;
+      return message;
+    };
+    const good = guestConfiguration(vmm);
+    assert.match(await refusal('attach', { pid: 999999 }), /999999/);
+    assert.match(await refusal('attach', { pid: 1 }), /pid 1\).*no VMM/);
+    assert.match(await refusal('launch', { ...good, kernel: '/nowhere/Image' }), /\/nowhere\/Image/);
+    assert.match(await refusal('launch', { ...good, symbols: '/lab/guest/Image' }), /\/lab\/guest\/Image/);
+    assert.match(await refusal('launch', { ...good, vmmPath: 'no-such-vmm' }), /no-such-vmm.*PATH/);
+    assert.match(await refusal('launch', { ...good, cpus: 'two' }), /cpus/);
+    assert.match(await refusal('launch', { ...good, vmmArgs: ['--no-such-option'] }), /no-such-option/);
+    assert.equal((await adapter.lab.run(vmmProcesses)).output.trim(), '0');
+    await adapter.lab.run('mv /dev/kvm /dev/kvm-away');
+    try {
+      assert.match(await refusal('launch', good), /\/dev\/kvm/);
+    } finally {
+      await adapter.lab.run('mv /dev/kvm-away /dev/kvm');
+    }
+  });
+});
