@@ -101,7 +101,9 @@ export class Guest {
 
   async #leave(terminate: boolean): Promise<void> {
     try {
-      if (!this.#over) await (terminate ? this.debugger.kill() : this.debugger.detach());
+      if (this.#over) return;
+      if (!terminate) this.relay?.leave();
+      await (terminate ? this.debugger.kill() : this.debugger.detach());
     } finally {
       this.#over = true;
       this.relay?.close();

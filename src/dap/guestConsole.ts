@@ -6,6 +6,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { messageOf } from '../base/errors.ts';
 import type { GuestConsole } from '../target/connection.ts';
 import type { Client } from './context.ts';
+import { LineGatherer } from './lines.ts';
 
 const backlogLimit = 1 << 20;
 const terminalTimeoutMs = 30_000;
@@ -14,6 +15,7 @@ const terminalTimeoutMs = 30_000;
  *  output events. Until the terminal is there, and when it is closed, nothing is lost to it but what exceeds 1 MiB. */
 export class ConsoleRelay {
   readonly #decoder = new StringDecoder('utf8');
+  readonly #lines = new LineGatherer((output) => this.client.event('output', { category: 'stdout', output }));
   readonly #backlog: Buffer[] = [];
   #backlogSize = 0;
   #terminal: Socket | 'none' | 'awaited' = 'none';
@@ -70,9 +72,16 @@ export class ConsoleRelay {
     });
     await Promise.race([this.#ended, timeout]);
     clearTimeout(timer);
+    this.#lines.flush();
+  }
+
+  /** Before the VM is left running without us. */
+  leave(): void {
+    this.console.leave();
   }
 
   close(): void {
+    this.#lines.flush();
     if (this.#terminal === 'awaited') this.#noTerminal(undefined);
     if (typeof this.#terminal === 'object') this.#terminal.end();
     this.#server?.close();
@@ -108,7 +117,7 @@ export class ConsoleRelay {
   #event(chunk: Buffer): void {
     // The serial line ends lines with CR LF; the client's console knows LF.
     const text = this.#decoder.write(chunk).replaceAll('\r\n', '\n').replaceAll('\r', '');
-    if (text !== '') this.client.event('output', { category: 'stdout', output: text });
+    this.#lines.push(text);
   }
 
   #noTerminal(why: string | undefined): void {

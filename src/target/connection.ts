@@ -22,6 +22,8 @@ export interface AttachRequest {
 export interface GuestConsole {
   readonly output: Readable;
   readonly input: Writable;
+  /** Leaves the terminal open for a VM that goes on without us; what it prints from now on is dropped. */
+  leave(): void;
 }
 
 export interface Launched {

@@ -36,7 +36,7 @@ export function fakeServices(options: FakeOptions = {}) {
   const connector: Connector = {
     launch: async (request, signal) => {
       requests.push(request);
-      return { target: await connect(signal), console: { output: printed, input: typed } };
+      return { target: await connect(signal), console: { output: printed, input: typed, leave: () => undefined } };
     },
     attach: async (request, signal) => {
       requests.push(request);

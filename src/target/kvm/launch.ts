@@ -1,5 +1,6 @@
 // Starts a VMM and holds every vCPU before its first instruction: the VMM is traced from exec, so that its memory slots
 // are seen as they are made, and each vCPU thread is parked at its first KVM_RUN.
+import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -85,6 +86,16 @@ class StartupText {
   }
 }
 
+/** Hands the terminal to a process that reads it until the VMM ends: with its master closed, a terminal hangs up on the
+ *  VMM, and with nobody reading it the VMM blocks. */
+function drain(master: number): void {
+  const reader = spawn('/bin/sh', ['-c', 'exec cat >/dev/null 2>&1'], {
+    stdio: [master, 'ignore', 'ignore'],
+    detached: true,
+  });
+  reader.unref();
+}
+
 const describeExit = ({ code, signal }: ExitStatus): string =>
   code === undefined ? `was ended by signal ${signal}` : `exited with status ${code}`;
 
@@ -126,7 +137,11 @@ export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Pr
       );
     }
     text.release();
-    const guestConsole = { output, input: terminal };
+    const leave = (): void => {
+      drain(master);
+      terminal.destroy();
+    };
+    const guestConsole = { output, input: terminal, leave };
     return { pid, group: startup.group, slots: startup.slots, console: guestConsole };
   } catch (thrown) {
     terminal.destroy();

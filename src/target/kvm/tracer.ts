@@ -2,6 +2,7 @@
 // each known thread is then asked by its own id, never by -1, which would take libuv's children.
 import { SessionError } from '../../base/errors.ts';
 import { ptrace, SystemError, Wait, type WaitStatus, wait } from './ffi.ts';
+import { processExists } from './procfs.ts';
 
 export interface ThreadEvent {
   readonly tid: number;
@@ -18,10 +19,29 @@ function unlessGone(request: () => void): void {
   }
 }
 
+/** Waits for what only a signal handler brings about: such a handler does not keep the process alive, a timer does. */
+export async function keepingAlive<Value>(promise: Promise<Value>): Promise<Value> {
+  const alive = setInterval(() => {}, 2 ** 30);
+  try {
+    return await promise;
+  } finally {
+    clearInterval(alive);
+  }
+}
+
 /** Detaches from a stopped thread and gives it the signal it stopped for, if that is one of its own. */
 function letGo(tid: number, status: WaitStatus & { kind: 'stopped' }): void {
   const own = status.event === 0 && (status.signal & 0x7f) !== SIGTRAP;
   unlessGone(() => ptrace('DETACH', tid, 0, own ? status.signal : 0));
+}
+
+/** Takes the exit status of a child that is not traced any more, once it ends, so that it does not stay a zombie. */
+export function reap(child: number): void {
+  const onChild = (): void => {
+    const status = wait(child, Wait.NOHANG);
+    if (status?.kind !== 'stopped' && (status || !processExists(child))) process.off('SIGCHLD', onChild);
+  };
+  process.on('SIGCHLD', onChild);
 }
 
 export class Tracer {
@@ -94,14 +114,13 @@ export class Tracer {
       const event = this.#queue.shift();
       if (event) return event;
       if (this.#closed) throw new SessionError('The debugger let go of the VMM.');
-      // A signal handler does not keep the process alive, and somebody waits: a timer does.
-      const alive = setInterval(() => {}, 2 ** 30);
       // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set.
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await keepingAlive(
+        new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        }),
+      );
       this.#wake = undefined;
-      clearInterval(alive);
     }
   }
 

@@ -3,7 +3,7 @@ import type { ExitStatus, Vcpu } from '../target.ts';
 import type { ExitTrap } from './exitTrap.ts';
 import type { WaitStatus } from './ffi.ts';
 import type { Journal } from './journal.ts';
-import { Tracer } from './tracer.ts';
+import { reap, Tracer } from './tracer.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
 /** A debug exit of a parked vCPU: ESR_EL2 and FAR_EL2 as KVM reports them. */
@@ -249,6 +249,7 @@ export class VcpuGroup {
       thread.detach();
     }
     this.close();
+    if (this.isChild) reap(this.pid);
   }
 
   close(): void {
