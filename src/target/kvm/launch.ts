@@ -21,10 +21,11 @@ import {
   type WaitStatus,
   wait,
 } from './ffi.ts';
+import { IoctlTap } from './ioctlTap.ts';
 import { noJournal } from './journal.ts';
 import { decodeMemoryRegion, Kvm, type MemoryRegion, Syscall } from './kvmAbi.ts';
 import { MemorySlots } from './memorySlots.ts';
-import { kvmDescriptors, threads } from './procfs.ts';
+import { kvmDescriptors, kvmRunMappings, threads } from './procfs.ts';
 import { exitStatus, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuThread } from './vcpuThread.ts';
 
@@ -65,11 +66,17 @@ function checkKvm(): void {
   }
 }
 
-/** The text the VMM printed, kept while it starts so that an early death can be explained. */
+/** The text the VMM printed, kept while it starts so that an early death can be explained: its beginning, where VMMs say
+ *  what is wrong before they explain their usage at length, and its end. */
 class StartupText {
-  #text = '';
+  static readonly #part = 800;
+  #head = '';
+  #tail = '';
   readonly #listener = (data: Buffer): void => {
-    this.#text = (this.#text + data.toString()).slice(-4000);
+    const text = data.toString();
+    const room = StartupText.#part - this.#head.length;
+    this.#head += text.slice(0, room);
+    this.#tail = (this.#tail + text.slice(room)).slice(-StartupText.#part);
   };
 
   constructor(private readonly stream: ReadStream) {
@@ -82,7 +89,8 @@ class StartupText {
 
   async final(): Promise<string> {
     if (!this.stream.closed) await new Promise((resolve) => this.stream.once('close', resolve));
-    return this.#text.replaceAll('\r\n', '\n').trim();
+    const cut = this.#tail.length === StartupText.#part ? '\n…\n' : '';
+    return `${this.#head}${cut}${this.#tail}`.replaceAll('\r\n', '\n').trim();
   }
 }
 
@@ -160,6 +168,9 @@ class Startup {
   /** The memory region a thread is about to set. */
   readonly #regions = new Map<number, MemoryRegion>();
   #started = false;
+  /** Stops the first thread only for the ioctls that matter, where perf can do that: a VMM makes thousands of system calls
+   *  before it is ready. Threads that run vCPUs may block the tap's signal (QEMU's do) and are followed closely. */
+  #tap: IoctlTap | undefined;
 
   constructor(
     private readonly pid: number,
@@ -189,6 +200,7 @@ class Startup {
       if (thread.state === 'parked') this.group.add(thread);
       else tracer.release(thread.tid);
     }
+    this.#tap?.close();
     tracer.watch(this.pid); // as a child, for its exit status
     return undefined;
   }
@@ -219,15 +231,47 @@ class Startup {
         else if (this.#leave(thread)) return;
         break;
       case 'event':
-        if (stop.event === PtraceEvent.EXEC) this.#started = true;
+        if (stop.event === PtraceEvent.EXEC) this.#begin();
         if (stop.event === PtraceEvent.CLONE) this.#adopt(thread.newThread);
+        break;
+      case 'trap':
+        if (this.#tapped(thread)) return;
         break;
       case 'signal':
         // SIGCONT ends the stop in which the shell waited; the VMM never learns of it.
-        thread.proceed('SYSCALL', this.#started ? stop.signal : 0);
+        thread.proceed(this.#request(thread), this.#started ? stop.signal : 0);
         return;
     }
-    thread.proceed(this.#started ? 'SYSCALL' : 'CONT');
+    thread.proceed(this.#request(thread));
+  }
+
+  /** The VMM's program was loaded. */
+  #begin(): void {
+    this.#started = true;
+    this.#tap = IoctlTap.open(this.pid, [Kvm.SET_USER_MEMORY_REGION, Kvm.SET_USER_MEMORY_REGION2, Kvm.RUN]);
+  }
+
+  /** The first thread may run from one tapped ioctl to the next; any other is followed from system call to system call. */
+  #request(thread: VcpuThread): 'CONT' | 'SYSCALL' {
+    return !this.#started || (this.#tap && thread.tid === this.pid) ? 'CONT' : 'SYSCALL';
+  }
+
+  /** The first thread comes out of an ioctl that was tapped. True when it got parked. */
+  #tapped(thread: VcpuThread): boolean {
+    const { request, argument, succeeded } = thread.finishedIoctl();
+    if (request === Kvm.SET_USER_MEMORY_REGION || request === Kvm.SET_USER_MEMORY_REGION2) {
+      if (succeeded) this.slots.set(decodeMemoryRegion(readProcess(this.pid, Hva(argument), 32)));
+      return false;
+    }
+    // The first thread runs a vCPU itself: KVM_RUN came back before the guest was entered, for the signal of the tap.
+    this.#tap?.close();
+    this.#tap = undefined;
+    const [[index, fd] = [], ...others] = kvmDescriptors(this.pid).vcpus;
+    if (index === undefined || fd === undefined || others.length > 0) return false;
+    thread.identify(fd, index, kvmRunMappings(this.pid).get(index));
+    if (thread.locate() !== 'interrupted') return false;
+    thread.park();
+    return true;
   }
 
   #enter(thread: VcpuThread): void {

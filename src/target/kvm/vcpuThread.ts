@@ -139,6 +139,12 @@ export class VcpuThread {
     return this.#registers?.result === 0n;
   }
 
+  /** The ioctl that the thread just came out of: arm64 leaves all its arguments but the first in place. */
+  finishedIoctl(): { request: bigint; argument: bigint; succeeded: boolean } {
+    const registers = ThreadRegisters.read(this.tid);
+    return { request: registers.x(1), argument: registers.x(2), succeeded: registers.result === 0n };
+  }
+
   #findSvc(registers: ThreadRegisters): bigint | undefined {
     for (const address of [registers.pc - 4n, registers.pc]) {
       const word = readProcess(this.pid, Hva(address), 4);
