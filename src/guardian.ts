@@ -1,7 +1,7 @@
-// dist/guardian.js: started by the adapter for each VMM it attaches to.
+// dist/guardian.js PID: started by the adapter, which has this pid, for each VMM it attaches to.
 import { guard } from './target/kvm/guardian.ts';
 
-guard().then(
+guard(Number(process.argv[2])).then(
   () => process.exit(0),
   (thrown: unknown) => {
     console.error(

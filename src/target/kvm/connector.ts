@@ -7,6 +7,7 @@ import { KvmTarget } from './kvmTarget.ts';
 import { launchVmm } from './launch.ts';
 import { kvmDescriptors } from './procfs.ts';
 import { SlotOracle } from './slotOracle.ts';
+import { keepingAlive } from './tracer.ts';
 
 export interface ConnectorOptions {
   /** The guardian's bundle, run by the Node that runs us. */
@@ -19,7 +20,7 @@ async function launch(request: LaunchRequest, signal: AbortSignal): Promise<Laun
     return { target: new KvmTarget({ pid, group, findSlots: () => slots }), console };
   } catch (thrown) {
     process.kill(pid, 'SIGKILL');
-    await group.exited;
+    await keepingAlive(group.exited);
     group.close();
     throw thrown;
   }

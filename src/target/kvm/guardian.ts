@@ -122,10 +122,19 @@ class Recovery {
   }
 }
 
+/** A descriptor of the process that started us, by which its end can be awaited; undefined when it is gone already, which
+ *  happens: it is at work while we load. Once the parent is another process, the first one's tracees are free (Linux
+ *  kernel/exit.c, forget_original_parent). */
+function openParent(pid: number): number | undefined {
+  if (process.ppid !== pid) return undefined;
+  const descriptor = rawSyscall('pidfd_open', pid, 0);
+  return process.ppid === pid ? descriptor : undefined;
+}
+
 /** Runs until the adapter says that all is undone, or is gone and all was undone here. */
-export async function guard(): Promise<void> {
+export async function guard(adapterPid: number): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) process.on(signal, () => {});
-  const adapter = rawSyscall('pidfd_open', process.ppid, 0);
+  const adapter = openParent(adapterPid);
   const undos = new Map<string, Undo>();
   let vmm: VmmRecord | undefined;
   for await (const text of createInterface({ input: createReadStream('', { fd: guardianInput }) })) {
@@ -137,7 +146,7 @@ export async function guard(): Promise<void> {
   }
   if (!vmm || undos.size === 0) return;
   // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.
-  waitReadable(adapter);
+  if (adapter !== undefined) waitReadable(adapter);
   if (startTime(vmm.pid) !== vmm.startTime) return;
   await new Recovery(vmm, undos.values()).run();
 }

@@ -23,7 +23,7 @@ export interface GuardedJournal extends Journal {
 export function openJournal(guardianPath: string): GuardedJournal {
   const { readEnd, writeEnd } = openPipe();
   // Its own session: what ends us, a terminal's hang-up or a signal to our process group, must not reach it.
-  const guardian = spawn(process.execPath, [guardianPath], {
+  const guardian = spawn(process.execPath, [guardianPath, `${process.pid}`], {
     stdio: ['ignore', 'ignore', 'inherit', readEnd],
     detached: true,
     env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },

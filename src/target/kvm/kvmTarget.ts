@@ -26,6 +26,7 @@ import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts'
 import { type MemorySlots, SlotMemory } from './memorySlots.ts';
 import { kvmDescriptors, processName, startTime } from './procfs.ts';
 import { breakInstruction, StopPoints } from './stopPoints.ts';
+import { keepingAlive } from './tracer.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuRegisters } from './vcpuRegisters.ts';
 import type { VcpuThread } from './vcpuThread.ts';
@@ -57,6 +58,8 @@ export class KvmTarget implements Target {
   #pending: Promise<void> | undefined;
   /** Where each vCPU stands at a stop point that was reported or stepped onto: to be left before it counts again. */
   readonly #standing = new Map<Vcpu, { pc: Gva; watch: boolean }>();
+  /** The guest's own breakpoint instructions that were reported and are still to be executed. */
+  readonly #trapped = new Map<Vcpu, { pc: Gva; immediate: number }>();
 
   constructor(vm: KvmVm) {
     this.#vm = vm;
@@ -136,6 +139,7 @@ export class KvmTarget implements Target {
     this.#registers.write(thread, { [name]: value });
     if (name === 'pc') {
       this.#standing.delete(vcpu);
+      this.#trapped.delete(vcpu);
       // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
       const BTYPE = 0xc00n;
       const pstate = this.#registers.one(thread, 'pstate');
@@ -225,6 +229,7 @@ export class KvmTarget implements Target {
    *  step that this should be is returned. */
   async #leaveStopPoint(thread: VcpuThread): Promise<readonly StopEvent[]> {
     const vcpu = thread.index ?? 0;
+    if (this.#giveTrapBack(thread)) return [];
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
     if (!standing) return [];
@@ -233,6 +238,17 @@ export class KvmTarget implements Target {
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
     const events = await this.#stepOne(thread, standing.watch ? 'stepUnwatched' : 'step');
     return events.filter(({ kind }) => kind !== 'step');
+  }
+
+  /** Executes the guest's own breakpoint instruction that the vCPU was reported at, if it still stands there. */
+  #giveTrapBack(thread: VcpuThread): boolean {
+    const vcpu = thread.index ?? 0;
+    const trap = this.#trapped.get(vcpu);
+    this.#trapped.delete(vcpu);
+    if (trap === undefined || this.#registers.one(thread, 'pc') !== trap.pc) return false;
+    this.#standing.delete(vcpu);
+    this.#reinject(thread, trap.immediate);
+    return true;
   }
 
   async #runAll(): Promise<readonly StopEvent[]> {
@@ -259,6 +275,7 @@ export class KvmTarget implements Target {
       if (event.kind === 'breakpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
       if (event.kind === 'watchpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: true });
       if (event.kind === 'step') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
+      if (event.kind === 'guestTrap') this.#trapped.set(event.vcpu, event);
     }
     const exited = outcomes.find((outcome) => outcome.kind === 'exited');
     if (exited) {
@@ -377,9 +394,17 @@ export class KvmTarget implements Target {
   }
 
   step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
+    return this.#track(this.#step(this.#thread(vcpu), vcpu));
+  }
+
+  async #step(thread: VcpuThread, vcpu: Vcpu): Promise<readonly StopEvent[]> {
+    if (this.#giveTrapBack(thread)) {
+      const pc = Gva(this.#registers.one(thread, 'pc'));
+      return this.#report([], new Map([[vcpu, { kind: 'step', vcpu, pc }]]));
+    }
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
-    return this.#track(this.#stepOne(this.#thread(vcpu), standing?.watch ? 'stepUnwatched' : 'step'));
+    return this.#stepOne(thread, standing?.watch ? 'stepUnwatched' : 'step');
   }
 
   async #instructionAt(vcpu: Vcpu, pc: Gva): Promise<number> {
@@ -471,7 +496,7 @@ export class KvmTarget implements Target {
     const { group, pid } = this.#vm;
     const { journal } = group;
     if (group.exitStatus === undefined) process.kill(pid, SIGKILL);
-    await group.exited;
+    await keepingAlive(group.exited);
     await this.#pending;
     group.close();
     journal.close();

@@ -1,9 +1,24 @@
 /** Linux guests under the target: launched and attached to, on both VMMs. */
 import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { Gva } from '../../../src/base/address.ts';
 import type { StopEvent, Target } from '../../../src/target/target.ts';
-import { check } from './report.ts';
-import { launchLinux, missing, vmms } from './vms.ts';
+import { guestCommand } from '../vmm.ts';
+import { afterwards, check, within } from './report.ts';
+import {
+  attach,
+  imprint,
+  launchLinux,
+  missing,
+  processes,
+  type RunningVm,
+  startLinux,
+  Transcript,
+  until,
+  type Vmm,
+  vmms,
+} from './vms.ts';
 
 /** Addresses of the kernel's symbols, from its vmlinux. */
 const symbols = new Map<string, Gva>(
@@ -24,7 +39,11 @@ function only<Kind extends StopEvent['kind']>(
   events: readonly StopEvent[],
 ): readonly Extract<StopEvent, { kind: Kind }>[] {
   for (const event of events) {
-    assert.equal(event.kind, kind, JSON.stringify(events, (_, value) => (typeof value === 'bigint' ? `${value}` : value)));
+    assert.equal(
+      event.kind,
+      kind,
+      JSON.stringify(events, (_, value) => (typeof value === 'bigint' ? `${value}` : value)),
+    );
   }
   return events as readonly Extract<StopEvent, { kind: Kind }>[];
 }
@@ -70,5 +89,181 @@ async function runs(): Promise<void> {
   }
 }
 
+/** A guest in user space, whose vCPUs loop over system calls and which prints a tick each second. */
+async function spinning(vmm: Vmm, ticks = 0): Promise<RunningVm> {
+  const vm = startLinux(vmm, `guest.do=spin guest.ticks=${ticks}`, { cpus: 2 });
+  await vm.output.waitFor(/GUEST-TICK 1/);
+  return vm;
+}
+
+const hot = 'el0t_64_sync_handler';
+
+/** Stops at the hot function until each vCPU was there. */
+async function hitOnBoth(target: Target): Promise<void> {
+  const seen = new Set<number>();
+  for (let round = 0; seen.size < 2; round++) {
+    assert.ok(round < 200, `only vCPU ${[...seen]} came along`);
+    for (const { vcpu, pc } of only('breakpoint', await target.resume())) {
+      assert.equal(pc, symbol(hot));
+      seen.add(vcpu);
+    }
+  }
+}
+
+const irqVectors = [0x80n, 0x280n, 0x480n, 0x680n];
+
+/** Steps a vCPU and fails if it lands in an interrupt vector. */
+async function steps(target: Target, vcpu: number, count: number): Promise<void> {
+  const vbar = await register(target, vcpu, 'vbar_el1');
+  for (let step = 0; step < count; step++) {
+    const before = await target.readRegisters(vcpu, ['pc', 'pstate']);
+    const [event] = only('step', await target.step(vcpu));
+    assert.ok(
+      !irqVectors.includes((event?.pc ?? 0n) - vbar),
+      `an interrupt came in step ${step}, at ${before.get('pc')}`,
+    );
+    assert.notEqual(event?.pc, before.get('pc'));
+    const masks = 0x1c0n;
+    const after = await register(target, vcpu, 'pstate');
+    const sameLevel = ((after ^ (before.get('pstate') ?? 0n)) & 0xfn) === 0n;
+    // In user space nothing changes the masks; in the kernel DAIF instructions do.
+    if (sameLevel && (after & 0xfn) === 0n) assert.equal(after & masks, 0n, `step ${step} left interrupts masked`);
+  }
+}
+
+async function attaches(): Promise<void> {
+  for (const vmm of vmms) {
+    for (const exitTrap of ['perf', 'syscall'] as const) {
+      await check(
+        `${vmm}: attach (${exitTrap}), pause, breakpoints, steps, detach`,
+        async () => {
+          const vm = await spinning(vmm, 8);
+          const before = imprint(vm.pid);
+          const target = await attach(vm.pid, exitTrap);
+          assert.ok(target.capabilities.facts.get('exit trap')?.startsWith(exitTrap));
+          assert.equal(target.vcpus.length, 2);
+          const text = await target.memory(0).read(symbol(hot), 64);
+          const software = await target.insert({ kind: 'software', address: symbol(hot) }, 0);
+          await hitOnBoth(target);
+          assert.deepEqual(await target.memory(0).read(symbol(hot), 64), text, 'a stopped guest shows no BRK');
+          await target.remove(software);
+          const hardware = await target.insert({ kind: 'hardware', address: symbol(hot) }, 0);
+          await hitOnBoth(target);
+          await target.remove(hardware);
+          setTimeout(() => target.interrupt(), 300);
+          only('interrupted', await target.resume());
+          for (const vcpu of target.vcpus) await steps(target, vcpu, 100);
+          await target.detach();
+          await target.detach();
+          assert.deepEqual(imprint(vm.pid), before);
+          await until('the guardian is gone', () => processes(/guardian\.mjs/).length === 0);
+          await vm.output.ticks();
+          assert.deepEqual(await within(30_000, 'the end of the VM', vm.ended), { code: 0, signal: undefined });
+          assert.doesNotMatch(vm.output.text, /KVM exit|PC: |Unexpected|BUG|Oops/);
+          assert.match(vm.output.text, /GUEST-POWEROFF/);
+        },
+        { skip: missing(vmm), timeout: 180_000 },
+      );
+    }
+  }
+}
+
+interface Victim {
+  readonly child: ChildProcess;
+  readonly output: Transcript;
+}
+
+function victim(what: string, ...args: readonly string[]): Victim {
+  const child = spawn(process.execPath, ['/job/victim.mjs', what, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  afterwards(() => child.kill('SIGKILL'));
+  if (!child.stdout) throw new Error('no pipe');
+  return { child, output: new Transcript(child.stdout) };
+}
+
+async function kill({ child }: Victim): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
+/** A symbol that is as good as never reached in the guests here. */
+const cold = '__arm64_sys_ptrace';
+
+async function deaths(): Promise<void> {
+  for (const vmm of vmms) {
+    await check(
+      `${vmm}: the debugger is killed stopped, stepping, running, and the VM never knows`,
+      async () => {
+        const vm = await spinning(vmm);
+        const before = imprint(vm.pid);
+        const first = await attach(vm.pid);
+        const text = await first.memory(0).read(symbol(hot), 4096);
+        await first.detach();
+        const scenes: readonly (readonly [string, ...string[]])[] = [
+          ['stopped', hot, hot],
+          ['stepping', cold, cold],
+          ['quiet', cold, cold],
+          ['running', hot, cold],
+        ];
+        for (const [what, ...names] of scenes) {
+          const debuggerToDie = victim(what, `${vm.pid}`, ...names.map((name) => `${symbol(name)}`));
+          await debuggerToDie.output.waitFor(/READY/);
+          await kill(debuggerToDie);
+          await until(`${what}: the guardian is gone`, () => processes(/guardian\.mjs/).length === 0);
+          assert.deepEqual(imprint(vm.pid), before, what);
+          await vm.output.ticks();
+          const next = await attach(vm.pid);
+          assert.deepEqual(await next.memory(0).read(symbol(hot), 4096), text, what);
+          await next.detach();
+          assert.deepEqual(imprint(vm.pid), before, what);
+        }
+        assert.doesNotMatch(vm.output.text, /KVM exit|PC: |Unexpected|BUG|Oops/);
+      },
+      { skip: missing(vmm), timeout: 240_000 },
+    );
+  }
+  await check(
+    'a launched VM ends with the debugger that is killed',
+    async () => {
+      const { pid, debuggerToDie } = await launchedVictim();
+      await kill(debuggerToDie);
+      await until('the VMM is gone', () => processes(/^\S*lkvm run/).length === 0, 5000);
+      assert.deepEqual(processes(/guardian\.mjs/), [], pid);
+    },
+    { skip: missing('kvmtool') },
+  );
+}
+
+async function launchedVictim(): Promise<{ pid: string; debuggerToDie: Victim }> {
+  const debuggerToDie = victim('quiet', guestCommand('kvmtool', 'guest.do=idle'));
+  await debuggerToDie.output.waitFor(/READY/);
+  const [line = ''] = processes(/^\S*lkvm run/);
+  assert.notEqual(line, '', 'the VMM runs');
+  return { pid: line.split(' ')[0] ?? '', debuggerToDie };
+}
+
+async function many(): Promise<void> {
+  await check(
+    '20 launches in a row, no stray process',
+    async () => {
+      const before = processes(/^\S*lkvm|guardian\.mjs|^sh|^\/bin\/sh/);
+      for (let round = 0; round < 20; round++) {
+        const { target } = await launchLinux('kvmtool', '', { cpus: 1 + (round % 3) });
+        assert.equal(await register(target, 0, 'pc'), entry.kvmtool);
+        if (round % 2 === 0) only('step', await target.step(0));
+        await target.kill();
+        await target.kill();
+        const status = await target.exited;
+        assert.equal(status.signal, 9);
+      }
+      assert.deepEqual(processes(/^\S*lkvm|guardian\.mjs|^sh|^\/bin\/sh/), before);
+    },
+    { skip: missing('kvmtool') },
+  );
+}
+
 await runs();
+await attaches();
+await deaths();
+await many();
 process.exit(0);

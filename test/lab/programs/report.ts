@@ -36,7 +36,7 @@ export interface CheckOptions {
 export async function check(
   name: string,
   body: () => Promise<void>,
-  { timeout = 60_000, skip }: CheckOptions = {},
+  { timeout = 120_000, skip }: CheckOptions = {},
 ): Promise<void> {
   if (!only.test(name)) return;
   say({ is: 'started', name });

@@ -19,7 +19,7 @@ export const guardianPath = '/job/guardian.mjs';
 export const connector = createConnector({ guardianPath });
 
 /** The words of a command line of `guestCommand`, in which only double quotes quote. */
-export function words(command: string): [string, ...string[]] {
+export function guestWords(command: string): [string, ...string[]] {
   const [first = '', ...rest] = [...command.replace(/^exec /, '').matchAll(/"([^"]*)"|\S+/g)].map(
     ([word, quoted]) => quoted ?? word,
   );
@@ -99,7 +99,7 @@ export const launchLinux = (
   parameters: string,
   options?: GuestOptions,
   exitTrap?: ExitTrapChoice,
-): Promise<LaunchedVm> => launch(words(guestCommand(vmm, parameters, options)), exitTrap);
+): Promise<LaunchedVm> => launch(guestWords(guestCommand(vmm, parameters, options)), exitTrap);
 
 /** A VMM that nobody debugs yet. */
 export class RunningVm {
@@ -111,7 +111,10 @@ export class RunningVm {
     if (!child.stdout || child.pid === undefined) throw new Error('the VMM did not start');
     this.pid = child.pid;
     this.output = new Transcript(child.stdout);
-    this.ended = once(child, 'exit').then(([code, signal]) => ({ code: code ?? undefined, signal: signal ?? undefined }));
+    this.ended = once(child, 'exit').then(([code, signal]) => ({
+      code: code ?? undefined,
+      signal: signal ?? undefined,
+    }));
     afterwards(async () => {
       child.kill('SIGKILL');
       await this.ended;
@@ -126,7 +129,7 @@ export function start(argv: readonly [string, ...string[]]): RunningVm {
 }
 
 export const startLinux = (vmm: Vmm, parameters: string, options?: GuestOptions): RunningVm =>
-  start(words(guestCommand(vmm, parameters, options)));
+  start(guestWords(guestCommand(vmm, parameters, options)));
 
 export const attach = async (pid: number, exitTrap: ExitTrapChoice = 'auto'): Promise<Target> => {
   const target = await connector.attach({ pid, exitTrap }, new AbortController().signal);
