@@ -86,7 +86,7 @@ export interface Attached {
 /** What the connector does, with the threads within reach. */
 export async function attach(pid: number, guardian: string, exitTrap: ExitTrapChoice = 'auto'): Promise<Attached> {
   const journal = openJournal(guardian);
-  const { group } = await attachVmm({ pid, exitTrap }, journal, new AbortController().signal);
+  const { group } = await attachVmm({ pid, exitTrap }, () => journal, new AbortController().signal);
   const { vm = -1 } = kvmDescriptors(pid);
   const target = new KvmTarget({ pid, group, findSlots: (thread) => new SlotOracle(thread, vm).find() });
   const [thread] = group.threads;

@@ -88,11 +88,17 @@ function describeVm(pid: number): KvmDescriptors {
   return descriptors;
 }
 
-/** Seizes the vCPU threads and parks them. On failure the process is as it was. */
-export async function attachVmm(request: AttachRequest, journal: Journal, signal: AbortSignal): Promise<AttachedVmm> {
+/** Seizes the vCPU threads and parks them. On failure the process is as it was. `openJournal` is called once it is sure
+ *  that there is a VM to attach to. */
+export async function attachVmm(
+  request: AttachRequest,
+  openJournal: () => Journal,
+  signal: AbortSignal,
+): Promise<AttachedVmm> {
   const { pid } = request;
   const descriptors = describeVm(pid);
   const trap = chooseExitTrap(request.exitTrap);
+  const journal = openJournal();
   const group = new VcpuGroup(pid, trap, false, journal);
   journal.vmm({ pid, startTime: startTime(pid) ?? '', threads: [] });
   const runs = kvmRunMappings(pid);

@@ -2,7 +2,7 @@
 import type { AttachRequest, Connector, Launched, LaunchRequest } from '../connection.ts';
 import type { Target } from '../target.ts';
 import { attachVmm } from './attach.ts';
-import { openJournal } from './guardianJournal.ts';
+import { type GuardedJournal, openJournal } from './guardianJournal.ts';
 import { KvmTarget } from './kvmTarget.ts';
 import { launchVmm } from './launch.ts';
 import { kvmDescriptors } from './procfs.ts';
@@ -27,9 +27,13 @@ async function launch(request: LaunchRequest, signal: AbortSignal): Promise<Laun
 }
 
 async function attach(request: AttachRequest, guardianPath: string, signal: AbortSignal): Promise<Target> {
-  const journal = openJournal(guardianPath);
+  let journal: GuardedJournal | undefined;
+  const open = (): GuardedJournal => {
+    journal = openJournal(guardianPath);
+    return journal;
+  };
   try {
-    const { pid, group } = await attachVmm(request, journal, signal);
+    const { pid, group } = await attachVmm(request, open, signal);
     try {
       const { vm = -1 } = kvmDescriptors(pid);
       return new KvmTarget({ pid, group, findSlots: (thread) => new SlotOracle(thread, vm).find() });
@@ -39,7 +43,7 @@ async function attach(request: AttachRequest, guardianPath: string, signal: Abor
     }
   } catch (thrown) {
     // What is still in the journal is the guardian's to undo; nothing is, as a rule.
-    journal.abandon();
+    journal?.abandon();
     throw thrown;
   }
 }

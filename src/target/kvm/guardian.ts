@@ -137,16 +137,18 @@ export async function guard(adapterPid: number): Promise<void> {
   const adapter = openParent(adapterPid);
   const undos = new Map<string, Undo>();
   let vmm: VmmRecord | undefined;
+  let adapterLives = false;
   for await (const text of createInterface({ input: createReadStream('', { fd: guardianInput }) })) {
     const line = JSON.parse(text) as JournalLine;
     if (line.do === 'close') return;
-    if (line.do === 'vmm') vmm = line.record;
+    if (line.do === 'recover') adapterLives = true;
+    else if (line.do === 'vmm') vmm = line.record;
     else if (line.do === 'enter') undos.set(line.key, line.undo);
     else undos.delete(line.key);
   }
   if (!vmm || undos.size === 0) return;
   // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.
-  if (adapter !== undefined) waitReadable(adapter);
+  if (adapter !== undefined && !adapterLives) waitReadable(adapter);
   if (startTime(vmm.pid) !== vmm.startTime) return;
   await new Recovery(vmm, undos.values()).run();
 }

@@ -10,13 +10,14 @@ export type JournalLine =
   | { readonly do: 'vmm'; readonly record: Parameters<Journal['vmm']>[0] }
   | { readonly do: 'enter'; readonly key: string; readonly undo: Parameters<Journal['enter']>[1] }
   | { readonly do: 'strike'; readonly key: string }
+  | { readonly do: 'recover' }
   | { readonly do: 'close' };
 
 /** The descriptor on which the guardian reads. */
 export const guardianInput = 3;
 
 export interface GuardedJournal extends Journal {
-  /** Closes the pipe without saying that all is undone. */
+  /** Leaves what is not undone to the guardian, now. Precondition: no thread of the VMM is traced any more. */
   abandon(): void;
 }
 
@@ -46,6 +47,9 @@ export function openJournal(guardianPath: string): GuardedJournal {
       send({ do: 'close' });
       end();
     },
-    abandon: end,
+    abandon: () => {
+      send({ do: 'recover' });
+      end();
+    },
   };
 }
