@@ -70,7 +70,7 @@ export class Transcript {
   /** Two numbered lines of the guest that were not there yet: it runs. */
   async ticks(): Promise<void> {
     const from = this.text.length;
-    await this.waitFor(/GUEST-TICK \d+\r?\n[^]*GUEST-TICK \d+\r?\n/, { from });
+    await this.waitFor(/GUEST-TICK \d+\r?\n(.|\n|\r)*GUEST-TICK \d+\r?\n/, { from });
   }
 }
 
@@ -107,7 +107,7 @@ export class RunningVm {
   readonly ended: Promise<ExitStatus>;
   readonly pid: number;
 
-  constructor(private readonly child: ChildProcess) {
+  constructor(child: ChildProcess) {
     if (!child.stdout || child.pid === undefined) throw new Error('the VMM did not start');
     this.pid = child.pid;
     this.output = new Transcript(child.stdout);
