@@ -232,20 +232,36 @@ async function trapRecords(vmm: Vmm, debugged: boolean): Promise<readonly (reado
   assert.equal(exits, debugged ? states.length : 0);
   const result: bigint[][] = [];
   for (let index = 0; index < states.length; index++) {
-    const bytes = await bare.target.physicalMemory.read((records + BigInt(index * recordWords * 8)) as Gpa, recordWords * 8);
+    const bytes = await bare.target.physicalMemory.read(
+      (records + BigInt(index * recordWords * 8)) as Gpa,
+      recordWords * 8,
+    );
     result.push([...new BigUint64Array(bytes.slice().buffer)]);
   }
   await bare.target.kill();
   return result;
 }
 
+/** What QEMU's emulation (7.2) gets wrong set right: it clears NZCV on exception entry, which the Arm ARM leaves unchanged
+ *  (pseudocode AArch64.TakeException), and sets ESR.IL for T32 BKPT, where 0 says that the instruction has 16 bits. */
+function architectural(record: readonly bigint[]): readonly bigint[] {
+  const [vector = 0n, esr = 0n, elr = 0n, spsr = 0n, , ...rest] = record;
+  const IL = 1n << 25n;
+  const isT32 = (spsr & 0x30n) === 0x30n;
+  return [vector, isT32 ? esr & ~IL : esr, elr, spsr, spsr & 0xf000_0000n, ...rest];
+}
+
 async function trapsLookTheSame(vmm: Vmm): Promise<void> {
-  const undebugged = await trapRecords(vmm, false);
+  const undebugged = (await trapRecords(vmm, false)).map(architectural);
   const debugged = await trapRecords(vmm, true);
+  for (const [, , , spsr = 0n, nzcv] of debugged) assert.equal(nzcv, spsr & 0xf000_0000n, 'NZCV is kept');
   const show = (record: readonly bigint[]): string => record.map((word) => word.toString(16)).join(' ');
   assert.deepEqual(debugged.map(show), undebugged.map(show));
   const seen = new Set(undebugged.map(([vector]) => vector));
-  assert.ok([0n, 0x200n, 0x400n].every((vector) => seen.has(vector)), `vectors ${[...seen]}`);
+  assert.ok(
+    [0n, 0x200n, 0x400n].every((vector) => seen.has(vector)),
+    `vectors ${[...seen]}`,
+  );
 }
 
 async function hotCode(bare: Bare): Promise<void> {
@@ -261,7 +277,10 @@ async function hotCode(bare: Bare): Promise<void> {
     await bare.go(place.hot, { x19: 0n, x20: 0n });
     const spin = async (): Promise<void> => {
       setTimeout(() => target.interrupt(), 20);
-      assert.deepEqual((await target.resume()).map(({ kind }) => kind), ['interrupted']);
+      assert.deepEqual(
+        (await target.resume()).map(({ kind }) => kind),
+        ['interrupted'],
+      );
     };
     await spin();
     assert.ok((await bare.get('x19')) > 1000n, 'the loop is hot');
@@ -352,7 +371,9 @@ async function watchpoints(bare: Bare): Promise<void> {
   const count = target.capabilities.hardwareWatchpoints;
   const ids = [];
   for (let index = 0; index < count; index++) {
-    ids.push(await target.insert({ kind: 'watch', address: Gva(room + 16n * BigInt(index)), length: 8, access: 'write' }, 0));
+    ids.push(
+      await target.insert({ kind: 'watch', address: Gva(room + 16n * BigInt(index)), length: 8, access: 'write' }, 0),
+    );
   }
   const point = { kind: 'watch', address: Gva(room + 0x100n), length: 1, access: 'write' } as const;
   await assert.rejects(target.insert(point, 0), new RegExp(`${count}`));
@@ -399,7 +420,14 @@ async function pageWalk(bare: Bare): Promise<void> {
         [va1 + 8n, pattern(8)],
       ] as const) {
         const what = `${name}, ${vaBits} bits, 0x${va.toString(16)}`;
-        await bare.go(place.mmu, { x0: tcr, x1: code.root, x2: upper.root, x3: va, x4: 0xffn, vbar_el1: bare.at(place.vectors) });
+        await bare.go(place.mmu, {
+          x0: tcr,
+          x1: code.root,
+          x2: upper.root,
+          x3: va,
+          x4: 0xffn,
+          vbar_el1: bare.at(place.vectors),
+        });
         await bare.until(0xf07);
         assert.equal(await bare.get('x6'), expected, `${what}: what the CPU reads`);
         const memory = target.memory(0);
@@ -408,7 +436,9 @@ async function pageWalk(bare: Bare): Promise<void> {
         const before = await target.physicalMemory.read(bare.base as Gpa, 0x20_0000);
         for (const unmapped of [va - 8n - 2n * pages, va + 2n * pages, bare.base + 0x400_0000n]) {
           const fault = (thrown: unknown): boolean =>
-            thrown instanceof MemoryFault && thrown.space === 'virtual' && thrown.address === BigInt.asUintN(64, unmapped);
+            thrown instanceof MemoryFault &&
+            thrown.space === 'virtual' &&
+            thrown.address === BigInt.asUintN(64, unmapped);
           await assert.rejects(memory.read(Gva(unmapped), 8), fault, `${what}: read`);
           await assert.rejects(memory.write(Gva(unmapped), new Uint8Array(8).fill(0x5a)), fault, `${what}: write`);
         }
@@ -425,9 +455,12 @@ async function pageWalk(bare: Bare): Promise<void> {
   assert.ok(walked >= 6);
 }
 
-async function interruptsDuringSteps(bare: Bare, [distributor, redistributor]: readonly [bigint, bigint]): Promise<void> {
+async function interruptsDuringSteps(
+  bare: Bare,
+  [distributor, redistributor]: readonly [bigint, bigint],
+): Promise<void> {
   const { target } = bare;
-  await bare.go(place.timer, { x0: distributor, x1: redistributor });
+  await bare.go(place.timer, { x0: distributor, x1: redistributor, x19: 0n, x20: 0n });
   for (let round = 0; (await bare.get('x19')) < 3n || (await bare.get('x20')) === 0n; round++) {
     assert.ok(round < 50, `the guest takes no interrupts; pc ${(await bare.get('pc')).toString(16)}`);
     setTimeout(() => target.interrupt(), 30);
@@ -483,7 +516,10 @@ async function twoVcpus(vmm: Vmm): Promise<void> {
   await target.remove(hardware);
   await target.insert({ kind: 'software', address: bare.at(place.place) }, 0);
   for (let count = 0; count < 60; count++) await round();
-  assert.ok(hits.every((count) => count > 10n), `both take part: ${hits}`);
+  assert.ok(
+    hits.every((count) => count > 10n),
+    `both take part: ${hits}`,
+  );
 }
 
 async function trapsOfTheGuest(bare: Bare): Promise<void> {
@@ -526,9 +562,13 @@ for (const vmm of vmms) {
     },
     { skip, timeout: 240_000 },
   );
-  await check(`${vmm}: breakpoint instructions of the guest look the same debugged and not`, () => trapsLookTheSame(vmm), {
-    skip,
-  });
+  await check(
+    `${vmm}: breakpoint instructions of the guest look the same debugged and not`,
+    () => trapsLookTheSame(vmm),
+    {
+      skip,
+    },
+  );
   await check(`${vmm}: two vCPUs at one breakpoint`, () => twoVcpus(vmm), { skip });
 }
 process.exit(0);
