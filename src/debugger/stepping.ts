@@ -113,19 +113,13 @@ class Stepper {
   async #enter(callSite: Gva): Promise<StepResult | undefined> {
     const pc = await this.#pc();
     // The first instructions may have no lines of their own: room for ftrace lies before a function's low_pc.
-    const symbol = this.symbols?.at(pc);
-    const end =
-      symbol &&
-      this.symbols?.functionBreakpoint(symbol.symbol.name).find(({ address }) => {
-        return (
-          address >= pc && address <= pc + BigInt(4 * prologueLimit) && this.#inFunction(address, symbol.symbol.name)
-        );
-      });
-    const hasLines = this.symbols?.lineAt(pc) ?? (end && this.symbols?.lineAt(end.address));
-    if (!hasLines) return this.#leave(callSite);
-    for (let count = 0; end && count < prologueLimit; count++) {
+    const found = this.symbols?.at(pc);
+    const entry = found && this.symbols?.entryOf(pc - found.offset);
+    const end = entry !== undefined && entry >= pc && entry <= pc + BigInt(4 * prologueLimit) ? entry : pc;
+    if (!this.symbols?.lineAt(end)) return this.#leave(callSite);
+    for (let count = 0; count < prologueLimit; count++) {
       const here = await this.#pc();
-      if (here === end.address || (count > 0 && !this.#inFunction(here, symbol.symbol.name))) break;
+      if (here === end || (count > 0 && !this.#inFunction(here, found?.symbol.name))) break;
       const { movement } = await this.#advance(true);
       if (!this.#done(movement)) return { movement, completedOn: undefined };
     }
@@ -215,7 +209,7 @@ class Stepper {
     return this.execution.context.pc(this.vcpu);
   }
 
-  #inFunction(address: bigint, name: string): boolean {
+  #inFunction(address: bigint, name: string | undefined): boolean {
     return this.symbols?.at(address)?.symbol.name === name;
   }
 }

@@ -13,6 +13,7 @@ export type SymbolSource = Pick<
   | 'locationsOf'
   | 'linesWithCode'
   | 'functionBreakpoint'
+  | 'entryOf'
   | 'unwindRow'
   | 'imageBytes'
 >;
@@ -52,6 +53,11 @@ export class KernelSymbols {
 
   functionBreakpoint(name: string): readonly CodeLocation[] {
     return this.source.functionBreakpoint(name).map((location) => this.#located(location));
+  }
+
+  /** Where a breakpoint on the function whose symbol is at `address` goes. */
+  entryOf(address: bigint): Gva {
+    return this.#up(this.source.entryOf(this.#down(address)));
   }
 
   linesWithCode(file: string, from: number, to: number): readonly number[] {

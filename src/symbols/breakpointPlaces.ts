@@ -46,7 +46,7 @@ export class BreakpointPlaces {
   /** The place for a function known by its symbol. A patchable function's DWARF may begin behind its symbol, after the
    *  instructions that ftrace rewrites; up to `limit` the function there is taken to be the symbol's. */
   ofSymbol(address: bigint, limit: bigint): bigint {
-    const unit = this.units.containing(address);
+    const unit = this.units.containing(address) ?? this.units.containing(limit);
     if (unit === undefined) return address;
     const scope = this.#scopesOf(unit).find(
       ({ kind, entry }) => kind === 'function' && entry >= address && entry <= limit,

@@ -154,6 +154,12 @@ export class SymbolFile {
       });
   }
 
+  /** Where a breakpoint on the one function whose symbol is at `address` goes. Reads that function's unit only: a step into
+   *  a function must not search all units for its inlined copies. */
+  entryOf(address: bigint): bigint {
+    return this.#debugInformation()?.places.ofSymbol(address, address + patchableBytes) ?? address;
+  }
+
   /** The CFI row of .debug_frame, else of .eh_frame, for an address. */
   unwindRow(address: bigint): UnwindRow | undefined {
     for (const frames of this.#frameSections()) {

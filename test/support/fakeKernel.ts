@@ -136,6 +136,12 @@ function unwindRow(address: bigint): UnwindRow | undefined {
   };
 }
 
+/** The row behind the prologue: a function's second, if it has one. */
+function entryRow(symbol: ImageSymbol): LineRow[] {
+  const own = rows.filter((row) => row.start >= symbol.address && row.start < symbol.address + symbol.size);
+  return own.length > 1 ? own.slice(1, 2) : own;
+}
+
 export const fakeSymbols: SymbolSource & { close(): void } = {
   path: '/fake/vmlinux',
   buildId: '00112233445566778899aabbccddeeff00112233',
@@ -155,11 +161,12 @@ export const fakeSymbols: SymbolSource & { close(): void } = {
     [...new Set(rows.filter((row) => file.endsWith(row.file)).map((row) => row.line))].filter(
       (line) => line >= from && line <= to,
     ),
-  functionBreakpoint: (name) => {
-    const symbol = symbols.find((each) => each.name === name);
-    const own = rows.filter((row) => symbol && row.start >= symbol.address && row.start < symbol.address + symbol.size);
-    return own.length > 1 ? own.slice(1, 2).map(located) : own.map(located);
-  },
+  functionBreakpoint: (name) =>
+    symbols
+      .filter((each) => each.name === name)
+      .flatMap(entryRow)
+      .map(located),
+  entryOf: (address) => symbols.filter((each) => each.address === address).flatMap(entryRow)[0]?.start ?? address,
   unwindRow,
   imageBytes: (address, length) => {
     const offset = Number(address - base);

@@ -15,6 +15,8 @@ export function buildAdapter(): void {
 
 /** One adapter process in the lab. */
 export interface AdapterProcess {
+  /** Where it listens, on this machine. */
+  readonly port: number;
   /** A client of one more session. */
   connect(): Promise<DapClient>;
   /** What the adapter wrote to its terminal. */
@@ -34,6 +36,7 @@ async function listen(lab: Lab, port: number): Promise<AdapterProcess> {
   const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`);
   await adapter.waitFor(/listening/);
   return {
+    port: lab.port(port),
     connect: () => DapClient.connect(lab.port(port), '127.0.0.1', answerTimeoutMs),
     log: () => adapter.output,
     kill: async () => {
