@@ -113,13 +113,30 @@ export class Workbench {
     if (!editor || !row || !margin) throw new Error('the editor shows no lines');
     const y = row.y + row.height / 2;
     const x = margin.x + margin.width / 2;
+    await this.#hoverUntilHint(x, y);
+    await this.page.mouse.click(x, y);
+    await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
+  }
+
+  /** The breakpoint hint under the pointer shows that debuggers are registered. */
+  async #hoverUntilHint(x: number, y: number): Promise<void> {
     const hint = this.page.locator('.codicon-debug-hint');
     for (let attempt = 0; (await hint.count()) === 0; attempt++) {
       if (attempt === 60) throw new Error('VS Code offers no breakpoints in this file');
       await this.page.mouse.move(x, y + (attempt % 2));
       await this.page.waitForTimeout(500);
     }
-    await this.page.mouse.click(x, y);
+  }
+
+  /** Sets a breakpoint by keyboard on a line of the open file that may have to be scrolled to. */
+  async toggleBreakpoint(line: number): Promise<void> {
+    const margin = await this.page.locator('.monaco-editor .glyph-margin').first().boundingBox();
+    if (!margin) throw new Error('the editor shows no margin');
+    await this.#hoverUntilHint(margin.x + margin.width / 2, margin.y + 40);
+    await this.page.keyboard.press('Control+G');
+    await this.page.locator('.quick-input-widget input').fill(`:${line}`);
+    await this.page.keyboard.press('Enter');
+    await this.page.keyboard.press('F9');
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
   }
 }
