@@ -8,7 +8,7 @@ import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
 import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const programs = ['linux'] as const;
+const programs = ['bare', 'linux', 'faults'] as const;
 
 /** Bundles of the guardian and the test programs, as they go into the lab. */
 async function bundles(): Promise<Record<string, Uint8Array>> {

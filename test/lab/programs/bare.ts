@@ -7,6 +7,7 @@ import { MemoryFault, TargetError } from '../../../src/base/errors.ts';
 import { Batch } from '../../../src/target/kvm/batch.ts';
 import type { StopEvent, Target } from '../../../src/target/target.ts';
 import { PageTables } from '../../arch/pageTables.ts';
+import { type ContractGuest, contract } from '../../target/contract.ts';
 import { image, place } from './bareGuest.ts';
 import { check } from './report.ts';
 import { launch, missing, type Vmm, vmms } from './vms.ts';
@@ -538,6 +539,13 @@ async function trapsOfTheGuest(bare: Bare): Promise<void> {
   assert.equal(await bare.get('elr_el1'), stopped, 'resume gives the trap to the guest');
 }
 
+const contractGuest = ({ target, base }: Bare): ContractGuest => ({
+  target,
+  code: Gva(base + 0x10_0000n),
+  data: Gva(base + 0x10_1000n),
+  unmapped: Gva(1n << 33n),
+});
+
 for (const vmm of vmms) {
   const skip = missing(vmm);
   let bare: Bare | undefined;
@@ -550,6 +558,7 @@ for (const vmm of vmms) {
     ['watchpoints report exactly their bytes', watchpoints],
     ['virtual memory with every granule, and refused where nothing is mapped', pageWalk],
     ['steps with a timer interrupt pending', (guest) => interruptsDuringSteps(guest, gic[vmm](1))],
+    ...contract.map(({ name, run }) => [`contract: ${name}`, (guest: Bare) => run(contractGuest(guest))] as const),
   ];
   await check(
     `${vmm}: bare guest`,

@@ -5,6 +5,13 @@ import { Gva } from '../../../src/base/address.ts';
 import type { Target } from '../../../src/target/target.ts';
 import { connector, guestWords } from './vms.ts';
 
+// As another user than root, to see what is refused to it.
+if (process.env.RUN_AS !== undefined) {
+  process.setgroups?.([]);
+  process.setgid?.(Number(process.env.RUN_AS));
+  process.setuid?.(Number(process.env.RUN_AS));
+}
+
 const [what, where = '', ...addresses] = process.argv.slice(2);
 const { signal } = new AbortController();
 
@@ -17,7 +24,11 @@ async function connect(): Promise<Target> {
   return target;
 }
 
-const target = await connect();
+const target = await connect().catch((thrown: Error) => {
+  process.stdout.write(`REFUSED ${thrown.name}: ${thrown.message}\n`);
+  process.exit(1);
+});
+process.stdout.write(`TRAP ${target.capabilities.facts.get('exit trap')}\n`);
 for (const [index, address] of addresses.entries()) {
   const kind = index === addresses.length - 1 ? 'hardware' : 'software';
   await target.insert({ kind, address: Gva(BigInt(address)) }, 0);
