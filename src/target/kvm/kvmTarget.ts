@@ -24,7 +24,7 @@ import { mailboxUndo } from './journal.ts';
 import { Capability, guestDebug, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
 import { type MemorySlots, SlotMemory } from './memorySlots.ts';
-import { kvmDescriptors, processName, startTime } from './procfs.ts';
+import { isEnding, kvmDescriptors, processName, startTime } from './procfs.ts';
 import { breakInstruction, StopPoints } from './stopPoints.ts';
 import { keepingAlive } from './tracer.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
@@ -237,7 +237,12 @@ export class KvmTarget implements Target {
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
     const events = await this.#stepOne(thread, standing.watch ? 'stepUnwatched' : 'step');
-    return events.filter(({ kind }) => kind !== 'step');
+    const others = events.filter(({ kind }) => kind !== 'step');
+    // Interrupted before the instruction executed: the stop point there has been reported all the same.
+    if (others.some(({ kind }) => kind === 'interrupted') && this.#registers.one(thread, 'pc') === pc) {
+      this.#standing.set(vcpu, standing);
+    }
+    return others;
   }
 
   /** Executes the guest's own breakpoint instruction that the vCPU was reported at, if it still stands there. */
@@ -502,8 +507,17 @@ export class KvmTarget implements Target {
     journal.close();
   }
 
+  /** A VMM that was killed fails whatever is being done in it: that it ended is then what there is to say. */
+  async #endInstead(failure: unknown): Promise<readonly StopEvent[]> {
+    const { group, pid } = this.#vm;
+    if (group.exitStatus === undefined && !isEnding(pid)) throw failure;
+    const status = await keepingAlive(group.exited);
+    return this.#report([{ kind: 'exited', status }], new Map());
+  }
+
   /** Remembers a run for `detach` and `kill`, which may come while it is under way. */
-  async #track(run: Promise<readonly StopEvent[]>): Promise<readonly StopEvent[]> {
+  async #track(attempt: Promise<readonly StopEvent[]>): Promise<readonly StopEvent[]> {
+    const run = attempt.catch((failure: unknown) => this.#endInstead(failure));
     const settled = run.then(
       () => undefined,
       () => undefined,
