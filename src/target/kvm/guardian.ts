@@ -10,7 +10,7 @@ import { guardianInput, type JournalLine } from './guardianJournal.ts';
 import { noJournal, type Undo, type VmmRecord } from './journal.ts';
 import { guestDebug, Kvm } from './kvmAbi.ts';
 import { isMailbox, type MailboxRecord, mailboxFor, removeMailbox } from './mailbox.ts';
-import { startTime, threads } from './procfs.ts';
+import { isEnding, startTime, threads } from './procfs.ts';
 import { VcpuGroup } from './vcpuGroup.ts';
 import { VcpuThread } from './vcpuThread.ts';
 
@@ -150,5 +150,10 @@ export async function guard(adapterPid: number): Promise<void> {
   // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.
   if (adapter !== undefined && !adapterLives) waitReadable(adapter);
   if (startTime(vmm.pid) !== vmm.startTime) return;
-  await new Recovery(vmm, undos.values()).run();
+  try {
+    await new Recovery(vmm, undos.values()).run();
+  } catch (thrown) {
+    // Nothing is left to restore in a VMM that ends.
+    if (!isEnding(vmm.pid)) throw thrown;
+  }
 }

@@ -37,6 +37,18 @@ export function statusField(pid: number, field: string): string | undefined {
   return text?.match(new RegExp(`^${field}:\\s*(.*)$`, 'm'))?.[1];
 }
 
+/** Whether the process is gone, a zombie, exiting, or about to: its threads then answer ptrace with ESRCH, and their deaths
+ *  are still to be reported. */
+export function isEnding(pid: number): boolean {
+  const [state = 'X', ...rest] = statFields(`/proc/${pid}/stat`) ?? [];
+  const PF_EXITING = 4; // include/linux/sched.h
+  if (state === 'Z' || state === 'X' || (Number(rest[9 - 4]) & PF_EXITING) !== 0) return true;
+  const SIGKILL_BIT = 1n << 8n;
+  return (['SigPnd', 'ShdPnd'] as const).some(
+    (field) => (BigInt(`0x${statusField(pid, field) ?? 0}`) & SIGKILL_BIT) !== 0n,
+  );
+}
+
 /** Fields of /proc/PID/stat from the third on; the second, the name, may hold anything. */
 function statFields(path: string): readonly string[] | undefined {
   const text = unlessGone(() => readFileSync(path, 'utf8'));
@@ -97,9 +109,15 @@ export function mappings(pid: number): readonly Mapping[] {
   return result;
 }
 
-/** The system call a sleeping thread is in: number and arguments; `undefined` while it runs or is in none. */
+/** The system call a sleeping thread is in: number and arguments; `undefined` while it runs or is in none, and where we may
+ *  not trace the thread (ptrace(2), PTRACE_MODE_ATTACH), which a seize will explain. */
 export function blockedSyscall(pid: number, tid: number): readonly bigint[] | undefined {
-  const text = unlessGone(() => readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'));
+  let text: string | undefined;
+  try {
+    text = unlessGone(() => readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'utf8'));
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'EPERM') throw thrown;
+  }
   if (text === undefined || !/^\d/.test(text)) return undefined;
   return text.trim().split(' ').map(BigInt);
 }

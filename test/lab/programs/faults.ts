@@ -39,16 +39,22 @@ function sleeper(): ChildProcess & { pid: number } {
   return child as ChildProcess & { pid: number };
 }
 
-function debuggerAs(user: string | undefined, ...args: readonly string[]): Transcript {
-  const env = { ...process.env, ...(user === undefined ? {} : { RUN_AS: user }) };
+interface OtherDebugger {
+  readonly output: Transcript;
+  end(): Promise<void>;
+}
+
+function debuggerAs(user: string | undefined, ...args: readonly string[]): OtherDebugger {
+  const env = { ...process.env, ...(user === undefined ? {} : { RUN_AS: user, HOME: '/tmp' }) };
   const child = spawn(process.execPath, ['/job/victim.mjs', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
-  afterwards(async () => {
+  const end = async (): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGKILL');
     await once(child, 'exit');
-  });
+  };
+  afterwards(end);
   if (!child.stdout) throw new Error('no pipe');
-  return new Transcript(child.stdout);
+  return { output: new Transcript(child.stdout), end };
 }
 
 const noGuardian = (): Promise<void> => until('no guardian is left', () => processes(/guardian\.mjs/).length === 0);
@@ -72,7 +78,7 @@ await check('attach to a VM that is debugged already', async () => {
   const vm = startLinux(vmm, 'guest.do=ticks');
   await vm.output.waitFor(/GUEST-TICK 1/);
   const first = debuggerAs(undefined, 'quiet', `${vm.pid}`);
-  await first.waitFor(/READY/);
+  await first.output.waitFor(/READY/);
   const before = imprint(vm.pid);
   await assert.rejects(attach(vm.pid), says(/traced by process \d+ already/));
   assert.deepEqual(imprint(vm.pid), before);
@@ -89,21 +95,27 @@ await check(
     const other = startLinux(vmm, 'guest.do=ticks');
     await other.output.waitFor(/GUEST-TICK 1/);
     const before = imprint(other.pid);
-    const [, refusal] = await debuggerAs(user, 'quiet', `${other.pid}`).waitFor(/REFUSED (.*)\n/);
+    const [, refusal] = await debuggerAs(user, 'quiet', `${other.pid}`).output.waitFor(/REFUSED (.*)\n/);
     assert.match(refusal ?? '', /^UserError: Not allowed .* run the adapter as the user that owns it/);
     assert.deepEqual(imprint(other.pid), before);
     await other.output.ticks();
+    process.kill(other.pid, 'SIGKILL');
     // A launch needs no rights but /dev/kvm; perf does, and is left out.
     const launched = debuggerAs(user, 'quiet', guestCommand(vmm, 'guest.do=idle'));
-    const [, trap] = await launched.waitFor(/TRAP (.*)\n[^R]*READY/);
+    const [, trap] = await launched.output.waitFor(/TRAP (.*)\n[^R]*READY/);
+    await launched.end();
     assert.match(trap ?? '', /^syscall \(.+\)/);
     if (!existsSync(yama)) return;
     const scope = readFileSync(yama, 'utf8');
     afterwards(() => writeFileSync(yama, scope));
     writeFileSync(yama, '1');
-    const [line = ''] = processes(vmm === 'kvmtool' ? /^\S*lkvm run.*do=idle/ : /^\S*qemu.*do=idle/);
-    const [, restricted] = await debuggerAs(user, 'quiet', line.split(' ')[0] ?? '').waitFor(/REFUSED (.*)\n/);
-    assert.match(restricted ?? '', /^UserError: .*(traced by process|Yama)/);
+    const own = startLinux(vmm, 'guest.do=ticks', { user: Number(user) });
+    await own.output.waitFor(/GUEST-TICK 1/);
+    const [, restricted] = await debuggerAs(user, 'quiet', `${own.pid}`).output.waitFor(/REFUSED (.*)\n/);
+    assert.match(restricted ?? '', /^UserError: Not allowed .*Yama .*ptrace_scope is 1.*sysctl/);
+    await own.output.ticks();
+    writeFileSync(yama, '0');
+    await debuggerAs(user, 'quiet', `${own.pid}`).output.waitFor(/TRAP syscall[^R]*READY/);
   },
   { timeout: 180_000 },
 );
@@ -160,7 +172,7 @@ await check('the VMM is killed while it is stopped, and while it runs', async ()
     const run = running ? target.resume() : undefined;
     process.kill(Number(fact), 'SIGKILL');
     assert.deepEqual(await within(10_000, 'the end', target.exited), { code: undefined, signal: 9 });
-    if (run)
+    if (run !== undefined)
       assert.deepEqual(
         (await run).map(({ kind }) => kind),
         ['exited'],

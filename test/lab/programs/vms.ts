@@ -122,14 +122,20 @@ export class RunningVm {
   }
 }
 
-export function start(argv: readonly [string, ...string[]]): RunningVm {
-  const [program, ...rest] = argv;
-  // One pipe for both, and a standard input that stays open: kvmtool ends when it closes.
-  return new RunningVm(spawn('/bin/sh', ['-c', 'exec "$@" 2>&1', 'sh', program, ...rest], { stdio: 'pipe' }));
+export interface StartOptions extends GuestOptions {
+  /** Who runs the VMM; root unless told. */
+  readonly user?: number;
 }
 
-export const startLinux = (vmm: Vmm, parameters: string, options?: GuestOptions): RunningVm =>
-  start(guestWords(guestCommand(vmm, parameters, options)));
+export function start(argv: readonly [string, ...string[]], { user }: StartOptions = {}): RunningVm {
+  const [program, ...rest] = argv;
+  const as = user === undefined ? {} : { uid: user, gid: user, env: { ...process.env, HOME: '/tmp' } };
+  // One pipe for both, and a standard input that stays open: kvmtool ends when it closes.
+  return new RunningVm(spawn('/bin/sh', ['-c', 'exec "$@" 2>&1', 'sh', program, ...rest], { stdio: 'pipe', ...as }));
+}
+
+export const startLinux = (vmm: Vmm, parameters: string, options?: StartOptions): RunningVm =>
+  start(guestWords(guestCommand(vmm, parameters, options)), options);
 
 export const attach = async (pid: number, exitTrap: ExitTrapChoice = 'auto'): Promise<Target> => {
   const target = await connector.attach({ pid, exitTrap }, new AbortController().signal);
