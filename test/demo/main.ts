@@ -143,7 +143,7 @@ async function main(): Promise<void> {
     title('on to user space, then detach');
     await client.request('setBreakpoints', { source: { path: 'init/main.c' }, breakpoints: [] });
     await client.request('continue', { threadId: transcript.threadId });
-    while (!client.outputText('stdout').includes('GUEST-USERSPACE')) await client.waitFor('output', undefined, 120_000);
+    while (!client.outputText('stdout').includes('GUEST-USERSPACE')) await client.waitFor('output', undefined);
     say('the guest reached user space');
     await client.request('disconnect', { terminateDebuggee: false });
     const { output } = await adapter.lab.run('ps | grep -E "[l]kvm run|[q]emu-system-aarch64" | wc -l');

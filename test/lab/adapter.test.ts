@@ -115,7 +115,7 @@ async function session(adapter: AdapterProcess, work: (user: User) => Promise<vo
 /** Fails after a while when a VMM or a guardian stays behind; a guardian needs a moment to go. */
 async function noStrays(adapter: AdapterInLab): Promise<void> {
   const count = 'ps | grep -E "[l]kvm run|[q]emu-system-aarch64 -M|[g]uardian" | wc -l';
-  await adapter.lab.run(`while [ "$(${count})" != 0 ]; do :; done`, { timeout: 30_000 });
+  await adapter.lab.run(`while [ "$(${count})" != 0 ]; do :; done`, { timeout: 300_000 });
 }
 
 /** Starts a guest that ticks, and waits until it is in user space. */

@@ -5,7 +5,8 @@ import { DapClient } from './dapClient.ts';
 
 /** One for the adapter that stays, one for those that are started to be killed. */
 const ports = { first: 4711, second: 4712 } as const;
-const answerTimeoutMs = 60_000;
+/** A bound for what hangs, not a measure: emulated, and beside other work, an answer may take a minute. */
+const answerTimeoutMs = 300_000;
 
 /** Bundles dist/ from the sources; takes less than a second. */
 export function buildAdapter(): void {
