@@ -37,7 +37,7 @@ export interface LabOptions {
   vmlinux?: boolean;
   /** What the host's kernel and QEMU say; only errors, as a rule. */
   onConsole?: (line: string) => void;
-  /** Milliseconds until the lab has to be ready; 120 s unless told. */
+  /** Milliseconds until the lab has to be ready; 300 s unless told. */
   timeout?: number;
 }
 
@@ -49,7 +49,7 @@ export interface StartOptions {
 }
 
 export interface RunOptions extends StartOptions {
-  /** Milliseconds; 120 s unless told. A command that takes longer is killed and the promise rejected. */
+  /** Milliseconds; 300 s unless told. A command that takes longer is killed and the promise rejected. */
   timeout?: number;
   /** Standard input; none unless told. */
   input?: string | Uint8Array;
@@ -66,7 +66,7 @@ const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGABRT: 6, SIGKILL: 9, SIGS
   string,
   number
 >;
-const DEFAULT_TIMEOUT = 120_000;
+const DEFAULT_TIMEOUT = 300_000;
 
 /** A command that runs in the lab; start one with `Lab.start`. */
 export class LabProcess {
