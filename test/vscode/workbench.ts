@@ -24,6 +24,9 @@ const SETTINGS = {
   'git.enabled': false,
 };
 
+/** Milliseconds; a bound for what hangs, also on a busy machine. */
+const WAIT_LIMIT = 120_000;
+
 const BROWSER_OPTIONS = [
   ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
   ...['--disable-component-update', '--disable-sync'],
@@ -74,6 +77,7 @@ export class Workbench {
       const browser = await chromium.launch({ executablePath: program, env, args: BROWSER_OPTIONS });
       try {
         const page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
+        page.setDefaultTimeout(WAIT_LIMIT);
         await page.goto(`${url}/?folder=${encodeURIComponent(workspace)}`);
         await page.locator('.monaco-workbench').waitFor();
         return new Workbench(server, browser, page);
