@@ -10,6 +10,8 @@ import { LineGatherer } from './lines.ts';
 
 const backlogLimit = 1 << 20;
 const terminalTimeoutMs = 30_000;
+/** How long the program in the terminal may take to connect. It never does where the client is on another machine. */
+const terminalConnectTimeoutMs = 15_000;
 
 /** Brings what the guest prints to the user: to a terminal of the client's, where it can also be typed at, or as
  *  output events. Until the terminal is there, and when it is closed, nothing is lost to it but what exceeds 1 MiB. */
@@ -21,11 +23,13 @@ export class ConsoleRelay {
   #terminal: Socket | 'none' | 'awaited' = 'none';
   #server: Server | undefined;
   #directory: string | undefined;
+  #timer: NodeJS.Timeout | undefined;
   readonly #ended: Promise<void>;
 
   constructor(
     private readonly console: GuestConsole,
     private readonly client: Client,
+    private readonly connectTimeoutMs = terminalConnectTimeoutMs,
   ) {
     this.#ended = new Promise((resolve) => {
       console.output.once('close', resolve);
@@ -58,9 +62,10 @@ export class ConsoleRelay {
         // VS Code's own runtime is an Electron that must be told to be Node.
         ...(process.versions.electron ? { env: { ELECTRON_RUN_AS_NODE: '1' } } : {}),
       };
-      this.client.request('runInTerminal', args, terminalTimeoutMs).catch((error: unknown) => {
-        this.#noTerminal(messageOf(error));
-      });
+      this.client.request('runInTerminal', args, terminalTimeoutMs).then(
+        () => this.#expectConnection(),
+        (error: unknown) => this.#noTerminal(messageOf(error)),
+      );
     });
   }
 
@@ -82,11 +87,18 @@ export class ConsoleRelay {
 
   close(): void {
     this.#lines.flush();
+    clearTimeout(this.#timer);
     if (this.#terminal === 'awaited') this.#noTerminal(undefined);
     if (typeof this.#terminal === 'object') this.#terminal.end();
     this.#server?.close();
     if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
     this.#directory = undefined;
+  }
+
+  #expectConnection(): void {
+    if (this.#terminal !== 'awaited') return;
+    const why = 'its program did not connect; on another machine use "console": "internalConsole"';
+    this.#timer = setTimeout(() => this.#noTerminal(why), this.connectTimeoutMs);
   }
 
   #connected(socket: Socket): void {
@@ -95,6 +107,7 @@ export class ConsoleRelay {
       return;
     }
     this.#terminal = socket;
+    clearTimeout(this.#timer);
     this.#server?.close();
     for (const chunk of this.#backlog.splice(0)) socket.write(chunk);
     socket.on('data', (chunk: Buffer) => this.console.input.write(chunk));
@@ -124,7 +137,7 @@ export class ConsoleRelay {
     if (this.#terminal !== 'awaited') return;
     this.#terminal = 'none';
     if (why !== undefined) {
-      const output = `The client opened no terminal (${why}); the guest's console follows here.\n`;
+      const output = `The guest's console is not in a terminal (${why}); it follows here.\n`;
       this.client.event('output', { category: 'console', output });
     }
     for (const chunk of this.#backlog.splice(0)) this.#event(chunk);

@@ -274,6 +274,6 @@ test('the guest console: as output events, or in a terminal of the client', asyn
   await refusing.client.request('launch', launchArguments);
   refusing.printed.write('hello');
   await refusing.client.waitFor('output', ({ body }) => body.category === 'stdout');
-  assert.match(refusing.client.outputText('console'), /no terminal \(runInTerminal is not supported\)/);
+  assert.match(refusing.client.outputText('console'), /not in a terminal \(runInTerminal is not supported\)/);
   await refusing.client.request('disconnect');
 });
