@@ -107,3 +107,13 @@ test('in AArch32 bit 9 is the endianness, which the step leaves alone', () => {
   // Words are not A64 there: what would be MSR DAIFClr is something else.
   assert.deepEqual(step(0xd5034fff, 0x1d0n, result(0x1d0n)), {});
 });
+
+test('an exception anywhere in a sequence of several instructions is taken by the step', () => {
+  const LDXR = 0xc85f7e62;
+  const entered = (elr: bigint) => ({ ...result(0x3c5n, VBAR + 0x200n, 0x2000_0005n | HELD, elr) });
+  const plan = planStep(LDXR, { pc: PC, pstate: 0x5n }, 16n);
+  for (const offset of [0n, 12n]) {
+    assert.deepEqual(finishStep(plan, entered(PC + offset)), { spsr_el1: 0x2000_0005n });
+  }
+  assert.deepEqual(finishStep(plan, result(0x6000_0005n | HELD, PC + 16n)), { pstate: 0x6000_0005n });
+});

@@ -184,6 +184,37 @@ function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attac
       });
     }
 
+    // The Neoverse has atomic instructions instead, and the kernel uses them.
+    if (cpu === 'cortex-a72') {
+      test('an exclusive sequence counts as one instruction', async () => {
+        await session(adapter, async (user) => {
+          await user.begin('launch', guestConfiguration('qemu'), async () => {
+            await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'mutex_lock' }] });
+          });
+          await user.stopped();
+          await user.go('continue');
+          const { instructions } = await user.client.request('disassemble', {
+            memoryReference: `0x${(await user.pc()).toString(16)}`,
+            instructionCount: 40,
+          });
+          const find = (pattern: RegExp, from = 0): number =>
+            instructions.findIndex(
+              (row: { instruction: string }, n: number) => n >= from && pattern.test(row.instruction),
+            );
+          const load = find(/^ldaxr/);
+          const store = find(/^stl?xr/, load);
+          const instructionReference = instructions[load].address;
+          await user.client.request('setInstructionBreakpoints', { breakpoints: [{ instructionReference }] });
+          assert.equal((await user.go('continue')).reason, 'instruction breakpoint');
+          assert.equal((await user.go('stepIn', { granularity: 'instruction' })).reason, 'step');
+          assert.equal(await user.pc(), BigInt(instructions[store].address) + 4n);
+          const [, status] = /w(\d+),/.exec(instructions[store].instruction) ?? [];
+          assert.match(await user.evaluate(`$x${status}`), /^0/, 'the store succeeded');
+          await user.leave(true);
+        });
+      });
+    }
+
     test(`attach to ${attachTo}: pause, breakpoints while running, detach`, {
       skip: unlessPresent(attachTo),
     }, async (context) => {

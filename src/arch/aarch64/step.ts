@@ -5,7 +5,7 @@
 // the guest's own: the instructions that read, write or restore the masks, and SPSR_EL1 when the instruction took an
 // exception. Arm ARM (DDI 0487) C5.2 DAIF, D1.3 "Exception entry", D2.10 "Software Step exceptions".
 //
-// Not here yet: exclusive sequences, which never complete when stepped, and WFI.
+// An exclusive sequence (exclusive.ts) is one step: it is run to where it is left. Not here yet: WFI.
 
 import { vectorOffset } from './exception.ts';
 import { type MaskInstruction, maskInstruction } from './instructions.ts';
@@ -22,16 +22,19 @@ export interface StepPlan {
   readonly pstate: bigint;
   /** Set when the instruction deals with the masks itself. */
   readonly instruction: MaskInstruction | undefined;
+  /** Bytes of code that the step covers: one instruction, or an exclusive sequence. */
+  readonly length: bigint;
 }
 
 /** Register values by name, to be written; empty when there is nothing to do. */
 export type RegisterWrites = Readonly<Record<string, bigint>>;
 
-/** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`. */
-export function planStep(instruction: number, before: StepPlan['before']): StepPlan {
+/** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`, or `length` bytes of code that begin
+ *  with it and leave the masks alone. */
+export function planStep(instruction: number, before: StepPlan['before'], length = 4n): StepPlan {
   // AArch32 runs at EL0 only, where it cannot change A, I and F.
   const masks = isAArch32(before.pstate) ? undefined : maskInstruction(instruction);
-  return { before, pstate: before.pstate | HELD, instruction: masks };
+  return { before, pstate: before.pstate | HELD, instruction: masks, length };
 }
 
 /** The vCPU after the step, as it was read. */
@@ -74,19 +77,23 @@ export function finishStep(plan: StepPlan, after: StepResult): RegisterWrites {
 
 /** Whether the step ended at the first instruction of a synchronous exception handler at EL1. SError and interrupts
  *  were held off. A step that takes an exception ends there: it makes the step pending (D2.10). */
-function tookException({ before }: StepPlan, after: StepResult): boolean {
+function tookException({ before, length }: StepPlan, after: StepResult): boolean {
   if (exceptionLevel(before.pstate) > 1) return false;
   const entered = (after.pstate & (PSTATE_MODE | PSTATE_DAIF)) === (MODE_EL1H | PSTATE_DAIF);
-  // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on.
+  // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on. Within a sequence, any of it.
   const returnOffset = after.elr_el1 - before.pc;
   return (
     entered &&
-    after.pc === BigInt.asUintN(64, after.vbar_el1 + vectorOffset(before.pstate)) &&
+    after.pc === exceptionHandler(after.vbar_el1, before.pstate) &&
     returnOffset >= 0n &&
-    returnOffset <= 4n &&
+    returnOffset <= length &&
     (after.spsr_el1 & HELD) === HELD &&
     (after.spsr_el1 & PSTATE_MODE) === (before.pstate & PSTATE_MODE)
   );
 }
+
+/** The address of the handler that a synchronous exception of a vCPU in state `pstate` at EL0 or EL1 goes to. */
+export const exceptionHandler = (vbar: bigint, pstate: bigint): bigint =>
+  BigInt.asUintN(64, vbar + vectorOffset(pstate));
 
 const changed = (name: string, from: bigint, to: bigint): RegisterWrites => (from === to ? {} : { [name]: to });

@@ -2,8 +2,10 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
+import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
-import { finishStep, planStep } from '../../arch/aarch64/step.ts';
+import { isAArch32 } from '../../arch/aarch64/pstate.ts';
+import { exceptionHandler, finishStep, planStep } from '../../arch/aarch64/step.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { type Gpa, Gva, type Hva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
@@ -343,8 +345,9 @@ export class KvmTarget implements Target {
     return batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, new Uint8Array(guestDebug.size));
   }
 
-  /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. */
-  async #explain(exit: DebugExit): Promise<StopEvent | undefined> {
+  /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `ends`: where the
+   *  step under way ends. */
+  async #explain(exit: DebugExit, ends: readonly Gva[] = []): Promise<StopEvent | undefined> {
     const { vcpu } = exit;
     const thread = this.#thread(vcpu);
     this.#registers.invalidate(thread);
@@ -361,6 +364,7 @@ export class KvmTarget implements Target {
         return undefined;
       }
       case 'hardwareBreakpoint': {
+        if (ends.includes(pc)) return { kind: 'step', vcpu, pc };
         const ids = this.#points.hardwareAt(pc);
         if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
         break;
@@ -412,15 +416,32 @@ export class KvmTarget implements Target {
     return this.#stepOne(thread, standing?.watch ? 'stepUnwatched' : 'step');
   }
 
-  async #instructionAt(vcpu: Vcpu, pc: Gva): Promise<number> {
-    try {
-      const bytes = await this.memory(vcpu).read(pc, 4);
-      return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-    } catch (thrown) {
-      // Nothing there to decode: the step takes the instruction abort, which needs no special care.
-      if (thrown instanceof TargetError) return 0;
-      throw thrown;
+  /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */
+  async #instructionsAt(vcpu: Vcpu, pc: Gva, count: number): Promise<readonly number[]> {
+    const smallestPage = 4096;
+    const toPageEnd = smallestPage - Number(pc % BigInt(smallestPage));
+    for (const length of [4 * count, Math.min(4 * count, toPageEnd)]) {
+      try {
+        const bytes = await this.memory(vcpu).read(pc, length);
+        const view = new DataView(bytes.buffer, bytes.byteOffset);
+        return Array.from({ length: length >> 2 }, (_, index) => view.getUint32(4 * index, true));
+      } catch (thrown) {
+        if (!(thrown instanceof TargetError)) throw thrown;
+      }
     }
+    return [];
+  }
+
+  /** The exclusive sequence a vCPU stands at, and where a run of it ends: where it is left, and at the handler of an
+   *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
+  async #sequenceAt(
+    thread: VcpuThread,
+    { pc, pstate }: { readonly pc: bigint; readonly pstate: bigint },
+  ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
+    if (isAArch32(pstate)) return undefined;
+    const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));
+    const ends = found && [...found.exits, exceptionHandler(this.#registers.one(thread, 'vbar_el1'), pstate)].map(Gva);
+    return ends && ends.length <= this.capabilities.hardwareBreakpoints ? { length: found.length, ends } : undefined;
   }
 
   async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
@@ -429,13 +450,21 @@ export class KvmTarget implements Target {
     const vcpu = thread.index ?? 0;
     const fd = thread.fd ?? -1;
     const before = { pc: this.#registers.one(thread, 'pc'), pstate: this.#registers.one(thread, 'pstate') };
-    const plan = planStep(await this.#instructionAt(vcpu, Gva(before.pc)), before);
+    // Nothing there to decode: the step takes the instruction abort, which needs no special care.
+    const [instruction = 0] = await this.#instructionsAt(vcpu, Gva(before.pc), 1);
+    const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
+    const plan = planStep(instruction, before, sequence?.length);
     const debugKey = `debug ${fd}`;
     const pstateKey = `pstate ${fd}`;
     journal.enter(debugKey, { undo: 'guestDebug', fd });
     journal.enter(pstateKey, { undo: 'pstate', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
     const batch = thread.batch();
-    const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, this.#points.guestDebug(mode));
+    const armed = batch.ioctl(
+      'KVM_SET_GUEST_DEBUG',
+      fd,
+      Kvm.SET_GUEST_DEBUG,
+      this.#points.guestDebug(mode, sequence?.ends),
+    );
     const masked = this.#registers.addWrite(batch, thread, 'pstate', plan.pstate);
     thread.run(batch);
     batch.checked(armed);
@@ -452,7 +481,7 @@ export class KvmTarget implements Target {
     journal.strike(debugKey);
     const events = new Map<Vcpu, StopEvent>();
     for (const exit of exits) {
-      const event = await this.#explain(exit);
+      const event = await this.#explain(exit, sequence?.ends);
       // The guest's own trap went back to it: its instruction is the step.
       const pc = Gva(this.#registers.one(thread, 'pc'));
       events.set(vcpu, event ?? { kind: 'step', vcpu, pc });

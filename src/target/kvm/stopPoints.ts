@@ -183,16 +183,19 @@ export class StopPoints {
     this.journal.strike(memoryKey(found.hva));
   }
 
-  /** The argument of KVM_SET_GUEST_DEBUG for a run, or for a step of one vCPU, in which only watchpoints are armed. */
-  guestDebug(mode: 'run' | 'step' | 'stepUnwatched'): Uint8Array {
+  /** The argument of KVM_SET_GUEST_DEBUG for a run, or for a step of one vCPU, in which only watchpoints are armed. A
+   *  step that has `ends` runs to the first of them instead of executing one instruction. */
+  guestDebug(mode: 'run' | 'step' | 'stepUnwatched', ends: readonly Gva[] = []): Uint8Array {
     const bytes = new Uint8Array(guestDebug.size);
     const view = new DataView(bytes.buffer);
     const watch = mode === 'stepUnwatched' ? [] : this.#watches().flatMap((entry) => entry.pairs);
     const execute =
-      mode === 'run' ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()] : [];
+      mode === 'run'
+        ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()]
+        : ends.map((end) => encodeBreakpoint(end));
     let control: number = guestDebug.ENABLE;
     if (mode === 'run') control |= guestDebug.USE_SW_BP;
-    else control |= guestDebug.SINGLESTEP;
+    else if (ends.length === 0) control |= guestDebug.SINGLESTEP;
     if (watch.length + execute.length > 0) control |= guestDebug.USE_HW;
     view.setUint32(0, control, true);
     for (const [index, pair] of execute.entries()) {
