@@ -169,6 +169,8 @@ export class Breakpoints {
     const { symbols } = this;
     if (!symbols) throw new UserError('There are no symbols; name the vmlinux in "symbols".');
     if (request.kind === 'function') {
+      // Symbol tables are full of symbols without a name.
+      if (request.name === '') throw new UserError('The function name is empty.');
       const locations = symbols.functionBreakpoint(request.name);
       if (locations.length > 0) return locations;
       // Assembly has no line table entry for its prologue: its first instruction it is.

@@ -71,6 +71,9 @@ test('unknown places say so', async () => {
   const { breakpoints } = await fake.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'nowhere' }] });
   assert.equal(breakpoints[0].verified, false);
   assert.match(breakpoints[0].message, /no function `nowhere`/);
+  const unnamed = await fake.client.request('setFunctionBreakpoints', { breakpoints: [{ name: ' ' }] });
+  assert.equal(unnamed.breakpoints[0].verified, false);
+  assert.match(unnamed.breakpoints[0].message, /name is empty/);
 });
 
 test('beyond the budget the message gives the numbers, and the place is taken when one is free', async () => {
