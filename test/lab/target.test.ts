@@ -71,7 +71,7 @@ async function relay(context: TestContext, lab: Lab, command: string, env: Recor
 const wanted = ['start_kernel', 'kernel_clone', 'el0t_64_sync_handler', '__arm64_sys_ptrace'];
 
 for (const cpu of ['neoverse-n1', 'cortex-a72'] satisfies LabCpu[]) {
-  describe(`target/kvm on ${cpu}`, { timeout: 600_000 }, () => {
+  describe(`target/kvm on ${cpu}`, { timeout: 1_800_000 }, () => {
     let lab: Lab;
     let env: Record<string, string>;
     before(async () => {

@@ -30,15 +30,15 @@ export interface CheckOptions {
   readonly timeout?: number;
   /** Why not to run it. */
   readonly skip?: string | undefined;
-  /** Part of another check: what is to be undone afterwards is left to that one. */
-  readonly nested?: boolean;
+  /** What is to be undone afterwards is left to the next check without this. */
+  readonly keep?: boolean;
 }
 
 /** Runs one check and reports it. Never rejects. */
 export async function check(
   name: string,
   body: () => Promise<void>,
-  { timeout = 120_000, skip, nested = false }: CheckOptions = {},
+  { timeout = 120_000, skip, keep = false }: CheckOptions = {},
 ): Promise<void> {
   if (!only.test(name)) return;
   say({ is: 'started', name });
@@ -52,7 +52,7 @@ export async function check(
   } catch (thrown) {
     error = describe(thrown);
   }
-  for (const cleanup of nested ? [] : cleanups.splice(0).reverse()) {
+  for (const cleanup of keep ? [] : cleanups.splice(0).reverse()) {
     try {
       await within(20_000, 'cleaning up', Promise.resolve(cleanup()));
     } catch (thrown) {

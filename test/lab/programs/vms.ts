@@ -171,7 +171,7 @@ export function processes(pattern: RegExp): readonly string[] {
 }
 
 /** Resolves when `condition` holds: for what the kernel tells only to those who ask. */
-export async function until(what: string, condition: () => boolean, timeout = 10_000): Promise<void> {
+export async function until(what: string, condition: () => boolean, timeout = 30_000): Promise<void> {
   const end = Date.now() + timeout;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`${what}: not so after ${timeout} ms`);
