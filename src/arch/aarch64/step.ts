@@ -56,23 +56,35 @@ export function finishStep(plan: StepPlan, after: StepResult): RegisterWrites {
     return changed('spsr_el1', after.spsr_el1, (after.spsr_el1 & ~ours) | (before.pstate & ours));
   }
   const executed = after.pc !== before.pc;
-  const withMasks = (held: bigint): RegisterWrites =>
-    changed('pstate', after.pstate, (after.pstate & ~HELD) | (held & HELD));
-  if (!executed || !plan.instruction) return withMasks(before.pstate);
-  switch (plan.instruction.kind) {
+  const masks = executed ? masksAfter(plan) : before.pstate & HELD;
+  if (masks === undefined) return {};
+  const restored = changed('pstate', after.pstate, (after.pstate & ~HELD) | masks);
+  const { instruction } = plan;
+  if (!executed || instruction?.kind !== 'readMasks' || instruction.register === 31) return restored;
+  return { ...restored, [`x${instruction.register}`]: before.pstate & PSTATE_DAIF };
+}
+
+/** A, I and F as the instruction leaves them if it executes: what most steps end with. Undefined when it determines
+ *  them itself: MSR DAIF from Xt, ERET from SPSR_EL1. */
+function masksAfter({ before, instruction }: StepPlan): bigint | undefined {
+  switch (instruction?.kind) {
+    case 'writeMasks':
+    case 'exceptionReturn':
+      return undefined;
     case 'setMasks':
-      return withMasks(before.pstate | plan.instruction.mask);
+      return (before.pstate | instruction.mask) & HELD;
     case 'clearMasks':
-      return withMasks(before.pstate & ~plan.instruction.mask);
-    case 'writeMasks': // from Xt, all of them
-    case 'exceptionReturn': // from SPSR_EL1, all of PSTATE
-      return {};
-    case 'readMasks': {
-      const { register } = plan.instruction;
-      const read = register === 31 ? {} : { [`x${register}`]: before.pstate & PSTATE_DAIF };
-      return { ...withMasks(before.pstate), ...read };
-    }
+      return before.pstate & ~instruction.mask & HELD;
+    default:
+      return before.pstate & HELD;
   }
+}
+
+/** The change of PSTATE that undoes the masking if the instruction executes, to be made before the vCPU is looked at;
+ *  `finishStep` then judges by the state before that change. */
+export function likelyUnmask(plan: StepPlan): { readonly mask: bigint; readonly bits: bigint } | undefined {
+  const bits = masksAfter(plan);
+  return bits === undefined ? undefined : { mask: HELD, bits };
 }
 
 /** Whether the step ended at the first instruction of a synchronous exception handler at EL1. SError and interrupts

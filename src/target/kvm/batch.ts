@@ -2,12 +2,12 @@
 import { Hva } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import { errnoName } from './ffi.ts';
-import { Syscall } from './kvmAbi.ts';
-import { entry, syncInstructionCache } from './stub.ts';
+import { Kvm, Syscall } from './kvmAbi.ts';
+import { entry, mergeBits, syncInstructionCache } from './stub.ts';
 
 /** The memory one thread's batches live in: saved state first, then entries, then what their arguments point at. */
 export const block = { size: 0x10000, savedState: 0, signalMask: 272, entries: 512 } as const;
-const maximumEntries = 128;
+const maximumEntries = 512;
 
 export class BatchFull extends TargetError {
   override readonly name = 'BatchFull';
@@ -54,7 +54,7 @@ export class Batch {
     const offset = this.#payloadLength;
     this.#payload.push({ offset, bytes });
     this.#payloadLength = (offset + bytes.length + 7) & ~7;
-    if (block.entries + maximumEntries * entry.size + this.#payloadLength > block.size) {
+    if (block.entries + (this.#calls.length + 1) * entry.size + this.#payloadLength > block.size) {
       throw new BatchFull('Too many arguments for one batch of system calls');
     }
     return offset;
@@ -83,16 +83,37 @@ export class Batch {
 
   /** struct kvm_one_reg { u64 id; u64 addr } and the value behind it; the result's data is the value. */
   oneRegister(label: string, fd: number, request: bigint, id: bigint, value: Uint8Array): number {
-    const register = new Uint8Array(16);
-    const view = new DataView(register.buffer);
+    const bytes = new Uint8Array(16 + value.length);
+    const view = new DataView(bytes.buffer);
     view.setBigUint64(0, id, true);
-    const at = this.#reserve(register);
-    const offset = this.#reserve(value);
+    bytes.set(value, 16);
+    const at = this.#reserve(bytes);
+    const offset = at + 16;
     const args = (locate: Locate): readonly bigint[] => {
-      view.setBigUint64(8, locate(offset), true);
-      return [BigInt(fd), request, locate(at)];
+      const address = locate(at);
+      view.setBigUint64(8, address + 16n, true);
+      return [BigInt(fd), request, address];
     };
     return this.#add({ label, number: Syscall.ioctl, args, offset, length: value.length });
+  }
+
+  /** Replaces the bits of `mask` in a 64-bit register by those of `bits`. `value` stands for the register where it cannot
+   *  be read. Data of the results: of `read` the old value, of `write` the new one. */
+  modifyRegister(
+    label: string,
+    fd: number,
+    id: bigint,
+    { value, mask, bits }: { value: bigint; mask: bigint; bits: bigint },
+  ): { read: number; write: number } {
+    const initial = new Uint8Array(8);
+    new DataView(initial.buffer).setBigUint64(0, value, true);
+    const read = this.oneRegister(label, fd, Kvm.GET_ONE_REG, id, initial);
+    const from = this.#calls[read]?.offset ?? 0;
+    const to = from + 8 + 16; // where the next register's value will be
+    const args = (locate: Locate): readonly bigint[] => [locate(from), locate(to), ~mask, bits & mask];
+    this.#add({ label, number: mergeBits, args, offset: 0, length: 0 });
+    const write = this.oneRegister(label, fd, Kvm.SET_ONE_REG, id, initial);
+    return { read, write };
   }
 
   /** Makes instructions written to [start, start + length) visible to the instruction fetch of every CPU. */

@@ -164,20 +164,24 @@ function transfer(operation: 'read' | 'write', pid: number, remote: bigint, loca
   throw new MemoryFault('host', remote + BigInt(Math.max(done, 0)), `process ${pid}: ${why}`);
 }
 
+/** For transfers that fit: memory outside the JavaScript heap costs more than copying a little. */
+const scratch = new NativeBuffer(0x4000);
+
 /** Reads `length` bytes of another process. MemoryFault (space `host`) when not all can be read. */
 export function readProcess(pid: number, address: Hva, length: number): Uint8Array<ArrayBuffer> {
-  const result = new NativeBuffer(length);
-  if (length > 0) transfer('read', pid, address, result.address, length);
-  return result.bytes;
+  if (length === 0) return new Uint8Array(0);
+  const memory = length <= scratch.length ? scratch : new NativeBuffer(length);
+  transfer('read', pid, address, memory.address, length);
+  return memory === scratch ? memory.bytes.slice(0, length) : memory.bytes;
 }
 
 /** Writes all of `bytes` into another process. MemoryFault (space `host`) when not all can be written. */
 export function writeProcess(pid: number, address: Hva, bytes: Uint8Array): void {
   if (bytes.length === 0) return;
   // A copy: a small typed array may lie on the JavaScript heap, where it moves.
-  const copy = new NativeBuffer(bytes.length);
-  copy.bytes.set(bytes);
-  transfer('write', pid, address, copy.address, bytes.length);
+  const memory = bytes.length <= scratch.length ? scratch : new NativeBuffer(bytes.length);
+  memory.bytes.set(bytes);
+  transfer('write', pid, address, memory.address, bytes.length);
 }
 
 /** Sends a signal to one thread (tgkill). ESRCH, the thread being gone, is no error: there is nobody to tell. */

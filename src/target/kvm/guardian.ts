@@ -1,7 +1,8 @@
 // The guardian: a second process that undoes, when the adapter died, what the adapter had done to an attached VMM and its
 // guest. It learns of each change before it is made (journal.ts) and knows nothing of symbols or DAP.
-import { createReadStream } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { read } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { coreRegisterIds } from '../../arch/aarch64/registers.ts';
 import { Hva } from '../../base/address.ts';
 import type { ExitTrap } from './exitTrap.ts';
@@ -13,6 +14,8 @@ import { isMailbox, type MailboxRecord, mailboxFor, removeMailbox } from './mail
 import { isEnding, startTime, threads } from './procfs.ts';
 import { VcpuGroup } from './vcpuGroup.ts';
 import { VcpuThread } from './vcpuThread.ts';
+
+const readDescriptor = promisify(read);
 
 /** The guest must not stop any more, so nothing need be trapped. */
 const noTrap: ExitTrap = {
@@ -67,7 +70,7 @@ class Recovery {
     const [first] = this.#group.threads;
     if (first && mailbox) {
       this.#disarm(first, restored);
-      for (const undo of this.#of('pstate')) this.#unmask(first, undo);
+      for (const undo of this.#of('step')) this.#unmask(first, undo);
       removeMailbox(first, mailbox);
     }
     for (const thread of this.#group.threads) {
@@ -100,13 +103,14 @@ class Recovery {
     }
     const batch = thread.batch();
     const off = new Uint8Array(guestDebug.size);
-    for (const { fd } of this.#of('guestDebug')) batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, off);
+    for (const { fd } of [...this.#of('guestDebug'), ...this.#of('step')])
+      batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, off);
     thread.run(batch);
     for (let call = 0; call < batch.length; call++) batch.checked(call);
   }
 
   /** Gives a vCPU that was being stepped its own interrupt masks back. */
-  #unmask(thread: VcpuThread, { fd, bits, mask }: Of<'pstate'>): void {
+  #unmask(thread: VcpuThread, { fd, bits, mask }: Of<'step'>): void {
     const id = coreRegisterIds.get('pstate') ?? 0n;
     const read = thread.batch();
     const got = read.oneRegister('pstate', fd, Kvm.GET_ONE_REG, id, new Uint8Array(8));
@@ -131,6 +135,22 @@ function openParent(pid: number): number | undefined {
   return process.ppid === pid ? descriptor : undefined;
 }
 
+/** The lines of the journal, until its end. Not read as they come but many at a time: a step writes two, and being woken
+ *  for each would take a CPU from the VMM. Once the adapter is gone there is nothing to wait for. */
+async function* journalLines(): AsyncGenerator<string> {
+  const pauseMs = 10;
+  const buffer = Buffer.alloc(0x10000); // what a pipe holds
+  let rest = '';
+  for (;;) {
+    const { bytesRead } = await readDescriptor(guardianInput, buffer, 0, buffer.length, null);
+    if (bytesRead === 0) return;
+    const lines = (rest + buffer.toString('utf8', 0, bytesRead)).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+    await setTimeout(pauseMs);
+  }
+}
+
 /** Runs until the adapter says that all is undone, or is gone and all was undone here. */
 export async function guard(adapterPid: number): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) process.on(signal, () => {});
@@ -138,7 +158,7 @@ export async function guard(adapterPid: number): Promise<void> {
   const undos = new Map<string, Undo>();
   let vmm: VmmRecord | undefined;
   let adapterLives = false;
-  for await (const text of createInterface({ input: createReadStream('', { fd: guardianInput }) })) {
+  for await (const text of journalLines()) {
     const line = JSON.parse(text) as JournalLine;
     if (line.do === 'close') return;
     if (line.do === 'recover') adapterLives = true;

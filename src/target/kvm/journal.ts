@@ -8,8 +8,8 @@ export type Undo =
   | { readonly undo: 'guestDebug'; readonly fd: number }
   /** `planted` (hexadecimal) stands at `hva` for `original`. */
   | { readonly undo: 'memory'; readonly hva: string; readonly original: string; readonly planted: string }
-  /** The guest's PSTATE has interrupts masked for a step: `pstate` is its own. */
-  | { readonly undo: 'pstate'; readonly fd: number; readonly bits: string; readonly mask: string }
+  /** Guest debug is armed on this vCPU for a step, and `mask` of its PSTATE is the debugger's: the guest's are `bits`. */
+  | { readonly undo: 'step'; readonly fd: number; readonly bits: string; readonly mask: string }
   /** kvm_run.immediate_exit was `value`. */
   | { readonly undo: 'immediateExit'; readonly hva: string; readonly value: number }
   /** SIGTRAP was blocked in this thread. */

@@ -3,11 +3,16 @@ import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
-import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
+import {
+  type ReadPhysical,
+  type TranslationRegisters,
+  translate,
+  translationRegisterNames,
+} from '../../arch/aarch64/mmu.ts';
 import { isAArch32 } from '../../arch/aarch64/pstate.ts';
-import { exceptionHandler, finishStep, planStep } from '../../arch/aarch64/step.ts';
+import { exceptionHandler, finishStep, likelyUnmask, planStep } from '../../arch/aarch64/step.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
-import { type Gpa, Gva, type Hva, hex } from '../../base/address.ts';
+import { Gpa, Gva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
@@ -43,6 +48,31 @@ export interface KvmVm {
   readonly group: VcpuGroup;
   /** Called once, when system calls can be injected. */
   findSlots(thread: VcpuThread): MemorySlots;
+}
+
+/** A part of guest memory, `offset` bytes into what it is a part of. */
+interface Span {
+  readonly gpa: Gpa;
+  readonly offset: number;
+  size: number;
+}
+
+const breakpointAt = (gpa: Gpa): { gpa: Gpa; size: number } => ({ gpa, size: breakInstruction.length });
+
+/** Reads descriptors for the walks of one operation: neighbours are likely to be asked for next. */
+function tableReader(memory: SlotMemory): ReadPhysical {
+  const blockSize = 512; // divides every page, thus every slot
+  const blocks = new Map<bigint, Uint8Array>();
+  return async (gpa, length) => {
+    const start = gpa & -BigInt(blockSize);
+    let block = blocks.get(start);
+    if (!block) {
+      block = memory.readNow(Gpa(start), blockSize);
+      blocks.set(start, block);
+    }
+    const offset = Number(gpa - start);
+    return block.subarray(offset, offset + length);
+  };
 }
 
 export class KvmTarget implements Target {
@@ -164,34 +194,37 @@ export class KvmTarget implements Target {
   }
 
   memory(vcpu: Vcpu): VirtualMemory {
-    const pieces = async (address: Gva, length: number, part: (gpa: Gpa, offset: number, size: number) => void) => {
-      for (let done = 0; done < length; ) {
-        const found = await this.translate(vcpu, Gva(address + BigInt(done)));
-        const size = Math.min(length - done, found.remaining);
-        part(found.address, done, size);
-        done += size;
-      }
-    };
     return {
       read: async (address, length) => {
+        const spans = await this.#spans(vcpu, address, length);
+        const [first] = spans;
+        if (spans.length === 1 && first) return this.#memory.readNow(first.gpa, length);
         const result = new Uint8Array(length);
-        await pieces(address, length, (gpa, offset, size) => result.set(this.#memory.readNow(gpa, size), offset));
+        for (const { gpa, offset, size } of spans) result.set(this.#memory.readNow(gpa, size), offset);
         return result;
       },
       write: async (address, bytes) => {
-        const written: { hva: Hva; size: number }[] = [];
-        await pieces(address, bytes.length, (gpa, offset, size) => {
-          this.#memory.writeNow(gpa, bytes.subarray(offset, offset + size));
-          const hva = this.#memory.slots.find(gpa)?.hva;
-          if (hva !== undefined) written.push({ hva, size });
-        });
-        // The bytes may be instructions.
-        const thread = this.#thread(vcpu);
-        const batch = thread.batch();
-        for (const { hva, size } of written.slice(0, 64)) batch.syncInstructions(hva, size);
-        thread.run(batch);
+        const spans = await this.#spans(vcpu, address, bytes.length);
+        for (const { gpa, offset, size } of spans) this.#memory.writeNow(gpa, bytes.subarray(offset, offset + size));
+        this.#sync(this.#thread(vcpu), spans); // the bytes may be instructions
       },
     };
+  }
+
+  /** Where [address, address + length) lies, in pieces that are contiguous in guest physical memory. */
+  async #spans(vcpu: Vcpu, address: Gva, length: number): Promise<readonly Span[]> {
+    const registers = this.#translation(this.#thread(vcpu));
+    const readTable = tableReader(this.#memory);
+    const spans: Span[] = [];
+    for (let offset = 0; offset < length; ) {
+      const found = await translate(registers, readTable, Gva(address + BigInt(offset)));
+      const size = Math.min(length - offset, found.remaining);
+      const last = spans.at(-1);
+      if (last && last.gpa + BigInt(last.size) === found.address) last.size += size;
+      else spans.push({ gpa: found.address, offset, size });
+      offset += size;
+    }
+    return spans;
   }
 
   async insert(point: StopPoint, vcpu: Vcpu): Promise<StopPointId> {
@@ -266,6 +299,7 @@ export class KvmTarget implements Target {
       this.#arm(this.#points.plant());
       for (const thread of group.threads) this.#registers.invalidate(thread);
       outcomes = await group.run(group.threads, async (exit) => {
+        this.#registers.invalidate(this.#thread(exit.vcpu));
         const event = await this.#explain(exit);
         if (!event) return 'resume';
         events.set(exit.vcpu, event);
@@ -301,7 +335,7 @@ export class KvmTarget implements Target {
     if (this.#points.isEmpty && !this.#filter) return;
     const [first] = group.threads;
     if (!first) return;
-    this.#sync(first, patched);
+    this.#sync(first, patched.map(breakpointAt));
     const debug = this.#points.guestDebug('run');
     const batch = first.batch();
     const calls = group.threads.map((thread) => {
@@ -312,16 +346,17 @@ export class KvmTarget implements Target {
     for (const call of calls) batch.checked(call);
   }
 
-  #sync(thread: VcpuThread, patched: readonly Gpa[]): void {
+  /** Makes what was written visible to the guest's instruction fetch. */
+  #sync(thread: VcpuThread, written: readonly { readonly gpa: Gpa; readonly size: number }[]): void {
     let batch = thread.batch();
-    for (const gpa of patched) {
-      const found = this.#memory.slots.find(gpa);
-      if (!found) continue;
-      if (batch.isFull) {
-        thread.run(batch);
-        batch = thread.batch();
-      }
-      batch.syncInstructions(found.hva, breakInstruction.length);
+    for (const { gpa, size } of written) {
+      this.#memory.pieces(gpa, size, (hva, _offset, length) => {
+        if (batch.isFull) {
+          thread.run(batch);
+          batch = thread.batch();
+        }
+        batch.syncInstructions(hva, length);
+      });
     }
     thread.run(batch);
   }
@@ -333,7 +368,7 @@ export class KvmTarget implements Target {
     const [first] = group.threads;
     if (!first) return;
     const patched = this.#points.lift();
-    this.#sync(first, patched);
+    this.#sync(first, patched.map(breakpointAt));
     const batch = first.batch();
     const calls = group.threads.map((thread) => this.#addDisarm(batch, thread));
     first.run(batch);
@@ -350,7 +385,6 @@ export class KvmTarget implements Target {
   async #explain(exit: DebugExit, ends: readonly Gva[] = []): Promise<StopEvent | undefined> {
     const { vcpu } = exit;
     const thread = this.#thread(vcpu);
-    this.#registers.invalidate(thread);
     const decoded = decodeDebugExit(exit.hsr, exit.far);
     const pc = Gva(this.#registers.one(thread, 'pc'));
     switch (decoded.kind) {
@@ -454,10 +488,8 @@ export class KvmTarget implements Target {
     const [instruction = 0] = await this.#instructionsAt(vcpu, Gva(before.pc), 1);
     const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
     const plan = planStep(instruction, before, sequence?.length);
-    const debugKey = `debug ${fd}`;
-    const pstateKey = `pstate ${fd}`;
-    journal.enter(debugKey, { undo: 'guestDebug', fd });
-    journal.enter(pstateKey, { undo: 'pstate', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
+    const key = `step ${fd}`;
+    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
     const batch = thread.batch();
     const armed = batch.ioctl(
       'KVM_SET_GUEST_DEBUG',
@@ -477,8 +509,7 @@ export class KvmTarget implements Target {
     });
     if (group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     this.#finishStep(thread, plan);
-    journal.strike(pstateKey);
-    journal.strike(debugKey);
+    journal.strike(key);
     const events = new Map<Vcpu, StopEvent>();
     for (const exit of exits) {
       const event = await this.#explain(exit, sequence?.ends);
@@ -489,24 +520,37 @@ export class KvmTarget implements Target {
     return this.#report(outcomes, events);
   }
 
-  /** Disarms, and repairs what masking interrupts for the step left behind. */
+  /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */
   #finishStep(thread: VcpuThread, plan: ReturnType<typeof planStep>): void {
     const batch = thread.batch();
     const disarmed = this.#addDisarm(batch, thread);
-    this.#registers.invalidate(thread);
-    const keep = this.#registers.addCore(batch, thread);
+    const unmask = likelyUnmask(plan);
+    const unmasked = unmask && this.#registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
+    const keep = this.#registers.addReads(batch, thread, [
+      'pc',
+      ...(unmask ? [] : ['pstate']),
+      'spsr_el1',
+      'elr_el1',
+      'vbar_el1',
+    ]);
     thread.run(batch);
     batch.checked(disarmed);
     keep();
+    const stepped = unmasked?.();
     const one = (name: string): bigint => this.#registers.one(thread, name);
-    const writes = finishStep(plan, {
-      pc: one('pc'),
-      pstate: one('pstate'),
-      spsr_el1: one('spsr_el1'),
-      elr_el1: one('elr_el1'),
-      vbar_el1: one('vbar_el1'),
-    });
-    if (Object.keys(writes).length > 0) this.#registers.write(thread, writes);
+    const pstate = stepped ?? one('pstate');
+    const wanted = {
+      pstate,
+      ...finishStep(plan, {
+        pc: one('pc'),
+        pstate,
+        spsr_el1: one('spsr_el1'),
+        elr_el1: one('elr_el1'),
+        vbar_el1: one('vbar_el1'),
+      }),
+    };
+    const writes = Object.entries(wanted).filter(([name, value]) => name !== 'pstate' || value !== one('pstate'));
+    if (writes.length > 0) this.#registers.write(thread, Object.fromEntries(writes));
   }
 
   async detach(): Promise<void> {

@@ -40,8 +40,9 @@ export class SlotMemory implements PhysicalMemory {
     readonly slots: MemorySlots,
   ) {}
 
-  /** Calls `part` for each piece of [address, address + length) that is contiguous in the VMM. */
-  #pieces(address: Gpa, length: number, part: (hva: Hva, offset: number, length: number) => void): void {
+  /** Calls `part` for each piece of [address, address + length) that is contiguous in the VMM. MemoryFault at the first
+   *  byte that is not RAM. */
+  pieces(address: Gpa, length: number, part: (hva: Hva, offset: number, length: number) => void): void {
     for (let done = 0; done < length; ) {
       const at = (address + BigInt(done)) as Gpa;
       const found = this.slots.find(at);
@@ -57,12 +58,12 @@ export class SlotMemory implements PhysicalMemory {
     const found = this.slots.find(address);
     if (found && found.remaining >= BigInt(length)) return readProcess(this.pid, found.hva, length);
     const result = new Uint8Array(length);
-    this.#pieces(address, length, (hva, offset, size) => result.set(readProcess(this.pid, hva, size), offset));
+    this.pieces(address, length, (hva, offset, size) => result.set(readProcess(this.pid, hva, size), offset));
     return result;
   }
 
   writeNow(address: Gpa, bytes: Uint8Array): void {
-    this.#pieces(address, bytes.length, (hva, offset, size) =>
+    this.pieces(address, bytes.length, (hva, offset, size) =>
       writeProcess(this.pid, hva, bytes.subarray(offset, offset + size)),
     );
   }

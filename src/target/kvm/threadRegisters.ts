@@ -10,20 +10,16 @@ export class ThreadRegisters {
   static readonly size = 272;
   readonly #buffer = new NativeBuffer(ThreadRegisters.size);
 
-  static read(tid: number): ThreadRegisters {
-    const registers = new ThreadRegisters();
-    ptraceRegset('GETREGSET', tid, NT_PRSTATUS, registers.#buffer);
-    return registers;
+  read(tid: number): void {
+    ptraceRegset('GETREGSET', tid, NT_PRSTATUS, this.#buffer);
   }
 
   write(tid: number): void {
     ptraceRegset('SETREGSET', tid, NT_PRSTATUS, this.#buffer);
   }
 
-  copy(): ThreadRegisters {
-    const copy = new ThreadRegisters();
-    copy.#buffer.bytes.set(this.#buffer.bytes);
-    return copy;
+  copyFrom(other: ThreadRegisters): void {
+    this.#buffer.bytes.set(other.#buffer.bytes);
   }
 
   get bytes(): Uint8Array {

@@ -14,17 +14,13 @@ import type { Batch } from './batch.ts';
 import { Errno, Kvm } from './kvmAbi.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
-/** What nearly every stop is asked for: read together, in one injection. */
-const core = [
+/** What a first stop is asked for. */
+const usual = [
   ...Array.from({ length: 31 }, (_, n) => `x${n}`),
   'pc',
   'pstate',
   'sp_el0',
   'sp_el1',
-  'elr_el1',
-  'spsr_el1',
-  'esr_el1',
-  'vbar_el1',
   ...translationRegisterNames,
 ];
 
@@ -61,17 +57,31 @@ function registerIds(thread: VcpuThread): readonly bigint[] {
   return Array.from({ length: count }, (_, index) => view.getBigUint64(8 * (index + 1), true));
 }
 
+/** What is known of one vCPU. */
+interface Known {
+  /** Registers that identify the CPU. */
+  readonly constant: Map<string, bigint>;
+  /** The others, until the vCPU runs. */
+  readonly current: Map<string, bigint>;
+  /** What was asked for since it ran, */
+  asked: Set<string>;
+  /** and between the two runs before: likely to be asked for again, so it is read along with whatever is read first. */
+  expected: readonly string[];
+}
+
 export class VcpuRegisters {
   readonly catalogue: readonly CatalogueEntry[];
   readonly #byName: ReadonlyMap<string, CatalogueEntry>;
-  readonly #core: readonly string[];
-  readonly #cache = new Map<VcpuThread, Map<string, bigint>>();
+  readonly #constant: ReadonlySet<string>;
+  readonly #usual: readonly string[];
+  readonly #known = new Map<VcpuThread, Known>();
 
   /** Precondition: `thread`, any of the VM's, is parked. */
   constructor(thread: VcpuThread) {
     this.catalogue = registerCatalogue(registerIds(thread));
     this.#byName = new Map(this.catalogue.map((entry) => [entry.name, entry]));
-    this.#core = core.filter((name) => this.#byName.has(name));
+    this.#constant = new Set([...this.#byName.keys()].filter(isConstant));
+    this.#usual = usual.filter((name) => this.#byName.has(name));
   }
 
   #entry(name: string): CatalogueEntry {
@@ -84,30 +94,68 @@ export class VcpuRegisters {
     return this.#byName.has(name);
   }
 
-  #cached(thread: VcpuThread): Map<string, bigint> {
-    let cached = this.#cache.get(thread);
-    if (!cached) {
-      cached = new Map();
-      this.#cache.set(thread, cached);
+  #of(thread: VcpuThread): Known {
+    let known = this.#known.get(thread);
+    if (!known) {
+      known = { constant: new Map(), current: new Map(), asked: new Set(), expected: this.#usual };
+      this.#known.set(thread, known);
     }
-    return cached;
+    return known;
   }
 
-  /** Forgets what may change while the vCPU runs. */
+  #cached(thread: VcpuThread, name: string): bigint | undefined {
+    const { constant, current } = this.#of(thread);
+    return current.get(name) ?? constant.get(name);
+  }
+
+  #keep(thread: VcpuThread, name: string, data: Uint8Array): void {
+    const { constant, current } = this.#of(thread);
+    const { source, bits } = this.#entry(name);
+    const value = decode(data);
+    (this.#constant.has(name) ? constant : current).set(
+      name,
+      source.kind === 'lowBits' ? BigInt.asUintN(bits, value) : value,
+    );
+  }
+
+  /** Forgets what changes when the vCPU runs. To be called for each run. */
   invalidate(thread: VcpuThread): void {
-    const cached = this.#cache.get(thread);
-    if (!cached) return;
-    for (const name of cached.keys()) if (!isConstant(name)) cached.delete(name);
+    const known = this.#of(thread);
+    known.current.clear();
+    known.expected = [...known.asked];
+    known.asked = new Set();
   }
 
-  /** Adds the reads of the core set to a batch that is about to run anyway; call the result once it ran. */
-  addCore(batch: Batch, thread: VcpuThread): () => void {
-    const cached = this.#cached(thread);
-    const calls = this.#core
-      .filter((name) => !cached.has(name))
+  /** Adds reads of `names`, and of what is likely to be asked for, to a batch that is about to run anyway; call the
+   *  result once it ran. */
+  addReads(batch: Batch, thread: VcpuThread, names: readonly string[]): () => void {
+    const needed = new Set(names);
+    const calls = [...new Set([...names, ...this.#of(thread).expected])]
+      .filter((name) => this.#cached(thread, name) === undefined)
       .map((name) => ({ name, call: this.#addRead(batch, thread, name) }));
     return () => {
-      for (const { name, call } of calls) cached.set(name, decode(batch.checked(call).data));
+      for (const { name, call } of calls) {
+        const result = needed.has(name) ? batch.checked(call) : batch.result(call);
+        if (result.value >= 0n) this.#keep(thread, name, result.data);
+      }
+    };
+  }
+
+  /** Adds a change of some bits of a plain 64-bit register to a batch that is about to run; the result, called once it
+   *  ran, gives the value before. `value` stands for the register where it cannot be read. */
+  addModify(
+    batch: Batch,
+    thread: VcpuThread,
+    name: string,
+    change: { value: bigint; mask: bigint; bits: bigint },
+  ): () => bigint {
+    const { source } = this.#entry(name);
+    if (source.kind !== 'register') throw new Error(`${name} is computed`);
+    const calls = batch.modifyRegister(name, thread.fd ?? -1, source.id, change);
+    return () => {
+      const { data } = batch.checked(calls.read);
+      this.#keep(thread, name, batch.checked(calls.write).data);
+      return decode(data);
     };
   }
 
@@ -125,42 +173,32 @@ export class VcpuRegisters {
 
   /** Values of `names`, with no more injections than needed. Precondition: the thread is parked. */
   read(thread: VcpuThread, names: readonly string[]): Map<string, bigint> {
-    const cached = this.#cached(thread);
-    const wanted = new Set(names.map((name) => (this.#entry(name).source.kind === 'stackPointer' ? 'pstate' : name)));
-    let missing = [...wanted].filter((name) => !cached.has(name));
-    if (missing.some((name) => this.#core.includes(name))) {
-      missing = [...new Set([...missing, ...this.#core.filter((name) => !cached.has(name))])];
-    }
-    while (missing.length > 0) {
-      const batch = thread.batch();
-      const calls: { name: string; call: number }[] = [];
-      while (missing.length > 0 && !batch.isFull) {
-        const name = missing.shift() ?? '';
-        calls.push({ name, call: this.#addRead(batch, thread, name) });
-      }
-      thread.run(batch);
-      for (const { name, call } of calls) {
-        const entry = this.#entry(name);
-        const value = decode(batch.checked(call).data);
-        cached.set(name, entry.source.kind === 'lowBits' ? BigInt.asUintN(entry.bits, value) : value);
-      }
-    }
+    const { asked } = this.#of(thread);
+    const wanted = names.map((name) => (this.#entry(name).source.kind === 'stackPointer' ? 'pstate' : name));
+    for (const name of wanted) asked.add(name);
+    this.#fetch(thread, wanted);
     return new Map(names.map((name) => [name, this.#value(thread, name)]));
   }
 
+  #fetch(thread: VcpuThread, names: readonly string[]): void {
+    if (names.every((name) => this.#cached(thread, name) !== undefined)) return;
+    const batch = thread.batch();
+    const keep = this.addReads(batch, thread, names);
+    thread.run(batch);
+    keep();
+  }
+
   #value(thread: VcpuThread, name: string): bigint {
-    const cached = this.#cached(thread);
-    if (this.#entry(name).source.kind === 'stackPointer') {
-      const active = activeStackPointer(cached.get('pstate') ?? 0n);
-      return cached.get(active) ?? this.read(thread, [active]).get(active) ?? 0n;
-    }
-    const value = cached.get(name);
-    if (value === undefined) throw new Error(`${name} was not read`);
-    return value;
+    const known = this.#cached(thread, name);
+    if (known !== undefined) return known;
+    if (this.#entry(name).source.kind !== 'stackPointer') throw new Error(`${name} was not read`);
+    return this.one(thread, activeStackPointer(this.one(thread, 'pstate')));
   }
 
   one(thread: VcpuThread, name: string): bigint {
-    return this.read(thread, [name]).get(name) ?? 0n;
+    this.#of(thread).asked.add(name);
+    this.#fetch(thread, [name]);
+    return this.#value(thread, name);
   }
 
   /** Adds the write of a plain register to a batch that is about to run; the caller checks the result and then calls
@@ -198,7 +236,8 @@ export class VcpuRegisters {
       }
     }
     thread.run(batch);
-    this.#cache.delete(thread);
+    // KVM may keep another value than the one written, or change a register that belongs with it.
+    this.#of(thread).current.clear();
     for (let index = 0; index < batch.length; index++) {
       const { value } = batch.result(index);
       if (value < 0n) {

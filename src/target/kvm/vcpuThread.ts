@@ -34,6 +34,11 @@ export type StopKind =
 /** Where the thread's user registers stand relative to KVM_RUN. */
 export type RunFrame = 'debugExit' | 'interrupted' | 'parked' | 'elsewhere';
 
+// Reused: nothing awaits while they are in use.
+/** What a thread is made to run on, */
+const borrowed = new ThreadRegisters();
+/** and where it got to. */
+const now = new ThreadRegisters();
 const signalInfo = new NativeBuffer(128);
 const signalMask = new NativeBuffer(8);
 const syscallInfo = new NativeBuffer(88);
@@ -46,6 +51,9 @@ export interface Mailbox {
   readonly block: Hva;
 }
 
+/** kvm_run up to the end of debug.arch. */
+const kvmRunExitSize = Number(KvmRun.debugFar) + 8;
+
 export class VcpuThread {
   state: 'running' | 'parked' | 'gone' = 'running';
   /** vCPU index and descriptor, known once a KVM_RUN entry was seen or the thread was named. */
@@ -55,7 +63,10 @@ export class VcpuThread {
   mailbox: Mailbox | undefined;
   /** Signals that arrived with a stop of ours and go to the thread at the next resume. */
   readonly #held: number[] = [];
-  #registers: ThreadRegisters | undefined;
+  /** As of the last `locate`, and as they are put back after an injection. */
+  readonly #registers = new ThreadRegisters();
+  /** kvm_run, the part that tells of the last exit, as of the last `locate` that found one. */
+  #lastExit: DataView | undefined;
   #mask: bigint | undefined;
   /** Address of the `svc` of KVM_RUN. */
   #svc: bigint | undefined;
@@ -122,8 +133,8 @@ export class VcpuThread {
 
   /** Reads the registers of the stopped thread and says where it stands. */
   locate(): RunFrame {
-    const registers = ThreadRegisters.read(this.tid);
-    this.#registers = registers;
+    const registers = this.#registers;
+    registers.read(this.tid);
     if (registers.x(8) !== Syscall.ioctl || registers.x(1) !== Kvm.RUN) return 'elsewhere';
     if (this.#svc === undefined) this.#svc = this.#findSvc(registers);
     if (this.#svc === undefined) return 'elsewhere';
@@ -136,12 +147,13 @@ export class VcpuThread {
 
   /** Whether the system call that the thread just came out of succeeded. Precondition: `locate` was called. */
   get succeeded(): boolean {
-    return this.#registers?.result === 0n;
+    return this.#registers.result === 0n;
   }
 
   /** The ioctl that the thread just came out of: arm64 leaves all its arguments but the first in place. */
   finishedIoctl(): { request: bigint; argument: bigint; succeeded: boolean } {
-    const registers = ThreadRegisters.read(this.tid);
+    const registers = this.#registers;
+    registers.read(this.tid);
     return { request: registers.x(1), argument: registers.x(2), succeeded: registers.result === 0n };
   }
 
@@ -159,19 +171,24 @@ export class VcpuThread {
   }
 
   get exitReason(): number {
-    return this.#runField(KvmRun.exitReason, 4).getUint32(0, true);
+    this.#lastExit = this.#runField(0n, kvmRunExitSize);
+    return this.#lastExit.getUint32(Number(KvmRun.exitReason), true);
   }
 
-  /** kvm_run.debug.arch of the last debug exit: ESR_EL2 and FAR_EL2. */
+  /** kvm_run.debug.arch of the last debug exit: ESR_EL2 and FAR_EL2. Precondition: `locate` just said debugExit. */
   get debugExit(): { hsr: number; far: bigint } {
-    const view = this.#runField(KvmRun.debugHsr, 16);
-    return { hsr: view.getUint32(0, true), far: view.getBigUint64(8, true) };
+    const exit = this.#lastExit;
+    if (!exit) throw new Error(`vCPU thread ${this.tid} has not exited`);
+    return {
+      hsr: exit.getUint32(Number(KvmRun.debugHsr), true),
+      far: exit.getBigUint64(Number(KvmRun.debugFar), true),
+    };
   }
 
   /** Rewinds to the `svc` of KVM_RUN. Precondition: `locate` said interrupted, debugExit or parked, and `fd` is known. */
   park(signal?: number): void {
     const registers = this.#registers;
-    if (!registers || this.#svc === undefined || this.fd === undefined) {
+    if (this.#svc === undefined || this.fd === undefined) {
       throw new SessionError(`vCPU thread ${this.tid} cannot be parked: its KVM_RUN frame is not known`);
     }
     registers.pc = this.#svc;
@@ -284,7 +301,7 @@ export class VcpuThread {
   }
 
   #parked(): ThreadRegisters {
-    if (this.state !== 'parked' || !this.#registers) {
+    if (this.state !== 'parked') {
       throw new Error(`vCPU thread ${this.tid} is ${this.state}, not parked`);
     }
     return this.#registers;
@@ -302,7 +319,8 @@ export class VcpuThread {
     if (!this.mailbox) throw new Error(`vCPU thread ${this.tid} has no mailbox`);
     const mask = this.signalMask;
     writeProcess(this.pid, this.mailbox.block, batch.image(parked.bytes, mask));
-    const registers = parked.copy();
+    const registers = borrowed;
+    registers.copyFrom(parked);
     registers.setX(19, this.mailbox.block + BigInt(block.entries));
     registers.setX(20, BigInt(batch.length));
     registers.setX(21, this.mailbox.block + BigInt(block.savedState));
@@ -316,7 +334,8 @@ export class VcpuThread {
   /** One system call by the `svc` the thread is parked at: for what must happen before there is injected code, and after. */
   rawCall(number: bigint, ...args: readonly bigint[]): bigint {
     const parked = this.#parked();
-    const registers = parked.copy();
+    const registers = borrowed;
+    registers.copyFrom(parked);
     registers.setX(8, number);
     for (let index = 0; index < 6; index++) registers.setX(index, args[index] ?? 0n);
     const after = registers.pc + 4n;
@@ -342,7 +361,7 @@ export class VcpuThread {
           this.state = 'gone';
           throw new SessionError('The VMM ended while the debugger worked in it');
         }
-        const now = ThreadRegisters.read(this.tid);
+        now.read(this.tid);
         if (arrived(now)) return now;
         if (status.event === 0 && status.signal !== SIGTRAP && status.signal !== syscallStop) {
           throw new SessionError(`Signal ${status.signal} in injected code at 0x${now.pc.toString(16)}`);
