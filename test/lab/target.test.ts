@@ -9,12 +9,14 @@ import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const programs = ['bare', 'linux', 'faults'] as const;
+/** Programs, and what they start. */
+const bundled = [...programs, 'victim'];
 
 /** Bundles of the guardian and the test programs, as they go into the lab. */
 async function bundles(): Promise<Record<string, Uint8Array>> {
   const entryPoints = {
     guardian: join(root, 'src/guardian.ts'),
-    ...Object.fromEntries(programs.map((name) => [name, join(import.meta.dirname, 'programs', `${name}.ts`)])),
+    ...Object.fromEntries(bundled.map((name) => [name, join(import.meta.dirname, 'programs', `${name}.ts`)])),
   };
   const { outputFiles } = await build({
     entryPoints,
