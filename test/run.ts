@@ -17,6 +17,8 @@ interface Suite {
   readonly needsBuild?: boolean;
   /** It may skip all of its tests (with a reason each): it needs more than can be expected of every machine. */
   readonly mayBeSkipped?: boolean;
+  /** It is left out unless it is named. */
+  readonly onlyByName?: boolean;
 }
 
 function execute(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<number> {
@@ -72,6 +74,9 @@ const inFolder = (folder: string) => (file: string) => file.startsWith(`${folder
 const isUnit = (file: string): boolean =>
   file !== 'layers.test.ts' && !['dap', 'lab', 'vscode'].some((folder) => inFolder(folder)(file));
 
+/** The target by itself, program by program: long, and run by name. What users do of it is in the lab suite too. */
+const isTarget = (file: string): boolean => file === join('lab', 'target.test.ts');
+
 const suites: readonly Suite[] = [
   program('types', bin('tsc'), '--noEmit'),
   // Biome colours its text even where nobody can see colours.
@@ -80,12 +85,13 @@ const suites: readonly Suite[] = [
   nodeTest('layers', (file) => file === 'layers.test.ts', minutes, false),
   nodeTest('unit', isUnit, 2 * minutes, false),
   nodeTest('dap', inFolder('dap'), 2 * minutes, false),
-  { ...nodeTest('lab', inFolder('lab'), 60 * minutes, true), needsBuild: true },
+  { ...nodeTest('lab', (file) => inFolder('lab')(file) && !isTarget(file), 60 * minutes, true), needsBuild: true },
+  { ...nodeTest('target', isTarget, 60 * minutes, true), needsBuild: true, onlyByName: true },
   { ...nodeTest('vscode', inFolder('vscode'), 10 * minutes, true), needsBuild: true, mayBeSkipped: true },
 ];
 
 function selected(names: readonly string[]): readonly Suite[] {
-  if (names.length === 0) return suites;
+  if (names.length === 0) return suites.filter((suite) => !suite.onlyByName);
   const unknown = names.filter((name) => !suites.some((suite) => suite.name === name));
   if (unknown.length > 0) {
     const known = suites.map((suite) => suite.name).join(', ');
