@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { finishStep, planStep } from '../../src/arch/aarch64/step.ts';
+import { finishStep, likelyUnmask, planStep } from '../../src/arch/aarch64/step.ts';
 
 // Masks: D 0x200, A 0x100, I 0x80, F 0x40. Held off by the debugger: A, I, F = 0x1c0.
 const HELD = 0x1c0n;
@@ -49,6 +49,20 @@ test('a stepped MSR DAIFSet, DAIFClr or DAIF, Xt keeps its effect', () => {
   ] as const) {
     assert.deepEqual(step(word, before, result(after)), expected, text);
   }
+});
+
+test('what is unmasked before the vCPU is looked at is what an executed instruction ends with', () => {
+  for (const word of [NOP, 0xd50342df, 0xd5034fdf, 0xd50348df, 0xd50342ff, 0xd5034fff, 0xd53b4231]) {
+    for (const before of [0x5n, 0x85n, 0x285n, 0x3c5n, 0x6000_0000n]) {
+      const unmask = likelyUnmask(planStep(word, { pc: PC, pstate: before }));
+      assert.equal(unmask?.mask, HELD);
+      const held = before | HELD;
+      const wanted = { pstate: held, ...step(word, before, result(held)) }.pstate;
+      assert.equal((held & ~HELD) | (unmask?.bits ?? 0n), wanted, `${word.toString(16)} of ${before.toString(16)}`);
+    }
+  }
+  for (const word of [ERET, 0xd51b4225])
+    assert.equal(likelyUnmask(planStep(word, { pc: PC, pstate: 0x5n })), undefined);
 });
 
 test('a stepped MRS DAIF reads the masks of the guest', () => {

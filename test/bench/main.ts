@@ -16,6 +16,7 @@ Measures in the lab, and natively where /dev/kvm runs arm64 guests.
   steps   single steps, by the target and through the adapter
   exits   the VMM's exits per second, attached and not
   --cpu NAME   the lab's CPU: neoverse-n1 (the default) or cortex-a72
+  --one-cpu    keeps all that runs in the lab on one of its CPUs: steadier where this machine is busy
 `;
 
 const root = join(import.meta.dirname, '..', '..');
@@ -60,7 +61,7 @@ class Output {
 
 const timeout = 30 * 60_000;
 
-async function inLab(cpu: LabCpu, chosen: readonly string[]): Promise<readonly Row[]> {
+async function inLab(cpu: LabCpu, oneCpu: boolean, chosen: readonly string[]): Promise<readonly Row[]> {
   const files = [...(await bundles())].map(([name, contents]) => [`/bench/${name}`, contents] as const);
   const lab = await bootLab({ cpu, files: Object.fromEntries(files) });
   try {
@@ -71,7 +72,7 @@ async function inLab(cpu: LabCpu, chosen: readonly string[]): Promise<readonly R
       folder: '/bench',
     };
     const output = new Output(`lab (${cpu})`);
-    const command = `node /bench/program.js '${JSON.stringify(plan)}'`;
+    const command = `${oneCpu ? 'taskset 1 ' : ''}node /bench/program.js '${JSON.stringify(plan)}'`;
     const { status } = await lab.run(command, { timeout, onOutput: output.take });
     if (status !== 0) throw new Error(`the benchmark ended with status ${status} in the lab`);
     return output.rows;
@@ -114,7 +115,11 @@ async function native(chosen: readonly string[]): Promise<readonly Row[]> {
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
-    options: { cpu: { type: 'string', default: 'neoverse-n1' }, help: { type: 'boolean', default: false } },
+    options: {
+      cpu: { type: 'string', default: 'neoverse-n1' },
+      'one-cpu': { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
     allowPositionals: true,
   });
   const { cpu } = values;
@@ -127,11 +132,11 @@ async function main(): Promise<void> {
   const chosen = positionals.length > 0 ? positionals : groups;
   const [load = 0] = loadavg();
   console.log(`${cpus()[0]?.model.trim()}, ${cpus().length} CPUs, Linux ${release()}, load ${load.toFixed(2)}`);
-  const labRows = await inLab(cpu, chosen);
+  const labRows = await inLab(cpu, values['one-cpu'], chosen);
   const why = whyNotNative();
   const nativeRows = why === undefined ? await native(chosen) : undefined;
   console.log(
-    `\nIn the lab (emulated ${cpu}; load of this machine ${load.toFixed(2)} before, ${loadavg()[0]?.toFixed(2)} after)`,
+    `\nIn the lab (emulated ${cpu}${values['one-cpu'] ? ', all on one of its CPUs' : ''}; load of this machine ${load.toFixed(2)} before, ${loadavg()[0]?.toFixed(2)} after)`,
   );
   console.log(table(labRows));
   console.log(nativeRows ? `\nOn this machine\n${table(nativeRows)}` : `\nOn this machine: not measured, ${why}.`);
