@@ -74,8 +74,9 @@ const inFolder = (folder: string) => (file: string) => file.startsWith(`${folder
 const isUnit = (file: string): boolean =>
   file !== 'layers.test.ts' && !['dap', 'lab', 'vscode'].some((folder) => inFolder(folder)(file));
 
-/** The target by itself, program by program: long, and run by name. What users do of it is in the lab suite too. */
-const isTarget = (file: string): boolean => file === join('lab', 'target.test.ts');
+/** The target by itself and the adapter over DAP: long, and run by name. F5 on a real kernel is in the vscode suite too. */
+const isTarget = (file: string): boolean =>
+  file === join('lab', 'target.test.ts') || file === join('lab', 'adapter.test.ts');
 
 const suites: readonly Suite[] = [
   program('types', bin('tsc'), '--noEmit'),
