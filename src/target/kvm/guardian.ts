@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { coreRegisterIds } from '../../arch/aarch64/registers.ts';
 import { Hva } from '../../base/address.ts';
 import type { ExitTrap } from './exitTrap.ts';
-import { PtraceOption, ptrace, rawSyscall, readProcess, waitReadable, writeProcess } from './ffi.ts';
+import { PtraceOption, ptrace, rawSyscall, readProcess, SystemError, waitReadable, writeProcess } from './ffi.ts';
 import { guardianInput, type JournalLine } from './guardianJournal.ts';
 import { noJournal, type Undo, type VmmRecord } from './journal.ts';
 import { guestDebug, Kvm } from './kvmAbi.ts';
@@ -131,8 +131,13 @@ class Recovery {
  *  kernel/exit.c, forget_original_parent). */
 function openParent(pid: number): number | undefined {
   if (process.ppid !== pid) return undefined;
-  const descriptor = rawSyscall('pidfd_open', pid, 0);
-  return process.ppid === pid ? descriptor : undefined;
+  try {
+    const descriptor = rawSyscall('pidfd_open', pid, 0);
+    return process.ppid === pid ? descriptor : undefined;
+  } catch (thrown) {
+    if (thrown instanceof SystemError && thrown.code === 'ESRCH') return undefined;
+    throw thrown;
+  }
 }
 
 /** The lines of the journal, until its end. Not read as they come but many at a time: a step writes two, and being woken
