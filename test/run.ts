@@ -17,8 +17,6 @@ interface Suite {
   readonly needsBuild?: boolean;
   /** It may skip all of its tests (with a reason each): it needs more than can be expected of every machine. */
   readonly mayBeSkipped?: boolean;
-  /** It is left out unless it is named. */
-  readonly onlyByName?: boolean;
 }
 
 function execute(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<number> {
@@ -53,6 +51,8 @@ function nodeTest(name: string, belongs: (file: string) => boolean, timeout: num
     try {
       const resultsFile = join(scratch, 'results.json');
       const options = ['--import', 'tsx', '--test', '--test-reporter=./test/support/reporter.mjs'];
+      // One lab at a time: two of them slow each other down out of all proportion.
+      if (verbose) options.push('--test-concurrency=1');
       const code = await execute(process.execPath, [...options, `--test-timeout=${timeout}`, ...files], {
         TEST_RESULTS: resultsFile,
         TEST_VERBOSE: verbose ? '1' : '0',
@@ -74,10 +74,6 @@ const inFolder = (folder: string) => (file: string) => file.startsWith(`${folder
 const isUnit = (file: string): boolean =>
   file !== 'layers.test.ts' && !['dap', 'lab', 'vscode'].some((folder) => inFolder(folder)(file));
 
-/** The target by itself and the adapter over DAP: long, and run by name. F5 on a real kernel is in the vscode suite too. */
-const isTarget = (file: string): boolean =>
-  file === join('lab', 'target.test.ts') || file === join('lab', 'adapter.test.ts');
-
 const suites: readonly Suite[] = [
   program('types', bin('tsc'), '--noEmit'),
   // Biome colours its text even where nobody can see colours.
@@ -86,13 +82,12 @@ const suites: readonly Suite[] = [
   nodeTest('layers', (file) => file === 'layers.test.ts', minutes, false),
   nodeTest('unit', isUnit, 2 * minutes, false),
   nodeTest('dap', inFolder('dap'), 2 * minutes, false),
-  { ...nodeTest('lab', (file) => inFolder('lab')(file) && !isTarget(file), 60 * minutes, true), needsBuild: true },
-  { ...nodeTest('target', isTarget, 60 * minutes, true), needsBuild: true, onlyByName: true },
+  { ...nodeTest('lab', inFolder('lab'), 60 * minutes, true), needsBuild: true },
   { ...nodeTest('vscode', inFolder('vscode'), 10 * minutes, true), needsBuild: true, mayBeSkipped: true },
 ];
 
 function selected(names: readonly string[]): readonly Suite[] {
-  if (names.length === 0) return suites.filter((suite) => !suite.onlyByName);
+  if (names.length === 0) return suites;
   const unknown = names.filter((name) => !suites.some((suite) => suite.name === name));
   if (unknown.length > 0) {
     const known = suites.map((suite) => suite.name).join(', ');

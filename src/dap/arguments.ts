@@ -14,6 +14,8 @@ export interface CommonConfiguration {
   readonly stopOnEntry: boolean;
   readonly breakpointMode: (typeof breakpointModes)[number];
   readonly exitTrap: (typeof exitTraps)[number];
+  /** Fields that were given and mean nothing here: misspelt, or of no effect with the others. */
+  readonly ignored: readonly string[];
 }
 
 /** How to start the VMM. */
@@ -45,7 +47,9 @@ export interface AttachConfiguration extends CommonConfiguration {
   readonly pid: number;
 }
 
-function common(fields: Fields): CommonConfiguration {
+type Settings = Omit<CommonConfiguration, 'ignored'>;
+
+function common(fields: Fields): Settings {
   return {
     symbols: fields.optionalString('symbols') || undefined,
     modules: fields.strings('modules'),
@@ -56,10 +60,29 @@ function common(fields: Fields): CommonConfiguration {
   };
 }
 
+/** What VS Code itself reads from a configuration and passes on (its debug.ts, IConfig and IDebugConfiguration). */
+const clientFields: ReadonlySet<string> = new Set([
+  'type',
+  'request',
+  'name',
+  'noDebug',
+  'debugServer',
+  'preLaunchTask',
+  'postDebugTask',
+  'presentation',
+  'internalConsoleOptions',
+  'serverReadyAction',
+  'suppressMultipleSessionWarning',
+  'linux',
+]);
+
+const ignored = (fields: Fields): readonly string[] =>
+  fields.unasked().filter((name) => !name.startsWith('__') && !clientFields.has(name));
+
 /** UserError that names the field. Files are not looked at. */
 export function parseLaunch(values: unknown): LaunchConfiguration {
   const fields = new Fields(values, 'launch');
-  return {
+  const configuration = {
     ...common(fields),
     vmm: parseVmm(fields),
     kernel: fields.optionalString('kernel') || undefined,
@@ -67,6 +90,7 @@ export function parseLaunch(values: unknown): LaunchConfiguration {
     cwd: fields.optionalString('cwd'),
     environment: fields.record('env'),
   };
+  return { ...configuration, ignored: ignored(fields) };
 }
 
 function parseVmm(fields: Fields): VmmConfiguration {
@@ -118,5 +142,5 @@ export function parseAttach(values: unknown): AttachConfiguration {
   if (typeof pid !== 'number' || !Number.isInteger(pid) || pid < 1 || pid > 0x7fffffff) {
     throw fields.wrong('pid', 'the process id of a running VMM');
   }
-  return { ...common(fields), pid };
+  return { ...common(fields), pid, ignored: ignored(fields) };
 }

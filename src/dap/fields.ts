@@ -9,6 +9,7 @@ interface Range {
 /** Typed access to the fields of untrusted JSON; whatever is wrong is a UserError that names the field. */
 export class Fields {
   readonly #values: Readonly<Record<string, unknown>>;
+  readonly #asked = new Set<string>();
 
   /** `where` begins each message: the request or the part of it. */
   constructor(
@@ -21,6 +22,7 @@ export class Fields {
   }
 
   has(name: string): boolean {
+    this.#asked.add(name);
     return this.#values[name] !== undefined && this.#values[name] !== null;
   }
 
@@ -30,7 +32,13 @@ export class Fields {
   }
 
   raw(name: string): unknown {
+    this.#asked.add(name);
     return this.#values[name] ?? undefined;
+  }
+
+  /** The fields that nobody has asked for so far. */
+  unasked(): readonly string[] {
+    return Object.keys(this.#values).filter((name) => !this.#asked.has(name));
   }
 
   string(name: string, remedy = ''): string {

@@ -286,6 +286,7 @@ class Bench {
     try {
       if (armed) await target.insert({ kind: 'hardware', address: Gva(0x1000n) }, target.vcpus[0] ?? 0);
       const running = target.resume();
+      await exitRate(vm); // the guardian is still starting, on the same CPUs
       const rate = await exitRate(vm);
       target.interrupt();
       await running;

@@ -37,6 +37,14 @@ test('every wrong field is named, with what it must be', () => {
   assert.equal(parseAttach({ pid: ' 77 ' }).pid, 77);
 });
 
+test('fields that mean nothing are told', () => {
+  const client = { type: 'kvm', request: 'launch', name: 'x', __sessionId: '1', preLaunchTask: 'build' };
+  assert.deepEqual(parseLaunch({ ...client, kernel: '/boot/Image' }).ignored, []);
+  assert.deepEqual(parseLaunch({ kernel: '/boot/Image', kernal: 'x', pid: 3 }).ignored, ['kernal', 'pid']);
+  assert.deepEqual(parseLaunch({ command: ['vmm'], memory: '1G' }).ignored, ['memory']);
+  assert.deepEqual(parseAttach({ pid: 3, vmm: 'qemu' }).ignored, ['vmm']);
+});
+
 test('command lines', () => {
   const full = {
     kernel: 'Image',

@@ -65,8 +65,8 @@ function frameBody(frame: Frame, note: string, vcpu: Vcpu, current: StopContext,
 }
 
 export const scopes: Handler = (args, context) => {
-  const { context: current, value } = context.frames.get(args.integer('frameId'));
   stopped(context);
+  const { context: current, value } = context.frames.get(args.integer('frameId'));
   current.focus = value.vcpu;
   const scope = (name: string, group: 'general' | 'float' | 'system', more: object): object => ({
     name,

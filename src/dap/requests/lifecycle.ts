@@ -40,6 +40,10 @@ async function begin(guest: Guest, context: RequestContext): Promise<undefined> 
   context.afterResponse(() => {
     const facts = [...guest.debugger.target.capabilities.facts].map(([name, value]) => `${name}: ${value}`);
     if (facts.length > 0) client.event('output', { category: 'console', output: `${facts.join(', ')}\n` });
+    for (const field of guest.configuration.ignored) {
+      const output = `"${field}" in the configuration is ignored: it is misspelt, or has no effect beside the others.\n`;
+      client.event('output', { category: 'important', output });
+    }
     if (guest.configuration.modules.length > 0) {
       const output = 'The symbols of "modules" are not used by this version; code of modules is shown as addresses.\n';
       client.event('output', { category: 'important', output });
