@@ -29,8 +29,7 @@ export async function planStep(
   vcpu: Vcpu,
 ): Promise<StepPlan> {
   if (kind === 'out') return planStepOut(context, vcpu);
-  const pc = await context.pc(vcpu);
-  const line = granularity === 'line' ? context.symbols?.lineAt(pc) : undefined;
+  const line = granularity === 'line' ? context.symbols?.lineAt(await context.pc(vcpu)) : undefined;
   const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu);
   // Code without lines (assembly of other people, user space) is stepped by the instruction.
   if (!line || !context.symbols) return (execution) => stepper(execution).instruction(kind === 'next');

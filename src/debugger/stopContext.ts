@@ -10,6 +10,8 @@ import { type Frame, Stack } from './unwinder.ts';
 // The smallest page of every architecture here: what is readable at one byte of it is readable at all of them.
 const blockSize = 4096n;
 const cachedReadLimit = 4096;
+/** Why the signal of a stop is aborted: one for all, since making the default one takes longer than reading a register. */
+const resumed = new UserError('The guest has resumed since; this refers to an earlier stop.');
 
 /** One stop of the guest: owns the caches, and its signal is aborted when the guest runs again. Whatever was computed
  *  in it is stale afterwards; each call says so with a UserError, also when the guest resumed while it waited. */
@@ -34,12 +36,12 @@ export class StopContext {
 
   /** The guest is about to run: whatever refers to this stop is stale from now on. */
   end(): void {
-    this.#ended.abort();
+    this.#ended.abort(resumed);
   }
 
   /** Throws a UserError when the guest has resumed since. */
   check(): void {
-    if (this.signal.aborted) throw new UserError('The guest has resumed since; this refers to an earlier stop.');
+    if (this.signal.aborted) throw new UserError(resumed.message);
   }
 
   /** The general registers of a vCPU. */

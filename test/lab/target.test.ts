@@ -89,6 +89,8 @@ for (const cpu of ['neoverse-n1', 'cortex-a72'] satisfies LabCpu[]) {
     // On one CPU of the lab: a tracer spins in the kernel until its tracee is off the other one (Linux kernel/sched/core.c,
     // wait_task_inactive), which is long where this machine has fewer CPUs than its labs.
     for (const program of programs) {
+      // What is wrong with a machine is no different on another CPU.
+      if (program === 'faults' && cpu !== 'neoverse-n1') continue;
       test(program, (context) => relay(context, lab, `taskset 1 node /job/${program}.mjs`, env));
     }
   });
