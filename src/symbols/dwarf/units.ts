@@ -1,6 +1,7 @@
 // Units of .debug_info (DWARF 5, 7.5.1) and their root DIEs: where a unit's code, line program and strings are.
 
 import { Cursor, decodeText } from '../../base/bytes.ts';
+import { FormatError } from '../../base/errors.ts';
 import type { ByteSource } from '../file.ts';
 import { Abbreviations, type AbbreviationTable } from './abbreviations.ts';
 import { DW_AT, DW_UT } from './constants.ts';
@@ -79,6 +80,22 @@ export class Units {
       this.#headers = headers;
     }
     return this.#headers;
+  }
+
+  /** The header of the unit that an offset of .debug_info is in. */
+  headerContaining(offset: number): UnitHeader {
+    const headers = this.headers();
+    let begin = 0;
+    let end = headers.length;
+    while (begin < end) {
+      const middle = (begin + end) >>> 1;
+      if ((headers[middle]?.offset ?? 0) <= offset) begin = middle + 1;
+      else end = middle;
+    }
+    const header = headers[begin - 1];
+    if (header === undefined || offset >= header.end)
+      throw new FormatError(this.info.name, offset, 'outside of all units');
+    return header;
   }
 
   headerAt(offset: number): UnitHeader {

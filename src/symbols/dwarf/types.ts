@@ -1,0 +1,233 @@
+// Types from debugging information entries (DWARF 5, chapter 5).
+
+import { Cursor } from '../../base/bytes.ts';
+import {
+  type CompositeType,
+  type Enumerator,
+  type Member,
+  type ScalarEncoding,
+  type Type,
+  voidType,
+} from '../types.ts';
+import { DW_AT, DW_ATE, DW_TAG } from './constants.ts';
+import type { Die, Dies } from './dies.ts';
+
+/** Types that are kept; a large struct and all it refers to is a few thousand. */
+const keptTypes = 20_000;
+
+const encodings = new Map<number, ScalarEncoding>([
+  [DW_ATE.signed, 'signed'],
+  [DW_ATE.unsigned, 'unsigned'],
+  [DW_ATE.address, 'unsigned'],
+  [DW_ATE.boolean, 'boolean'],
+  [DW_ATE.signedChar, 'signedChar'],
+  [DW_ATE.unsignedChar, 'unsignedChar'],
+  [DW_ATE.utf, 'unsignedChar'],
+  [DW_ATE.float, 'float'],
+]);
+
+const qualifiers = new Map([
+  [DW_TAG.constType as number, 'const'],
+  [DW_TAG.volatileType, 'volatile'],
+  [DW_TAG.restrictType, 'restrict'],
+  [DW_TAG.atomicType, '_Atomic'],
+] as const);
+
+const compositeKinds = new Map<number, CompositeType['kind']>([
+  [DW_TAG.structureType, 'struct'],
+  [DW_TAG.unionType, 'union'],
+  [DW_TAG.classType, 'class'],
+]);
+
+export class DwarfTypes {
+  readonly #known = new Map<number, Type>();
+
+  constructor(readonly dies: Dies) {}
+
+  /** The type an entry has (DW_AT_type); void when it has none. */
+  of(die: Die): Type {
+    const type = this.dies.type(die);
+    return type === undefined ? voidType : this.at(type);
+  }
+
+  /** The type that an entry is. */
+  at(die: Die): Type {
+    const known = this.#known.get(die.offset);
+    if (known !== undefined) return known;
+    const type = this.#read(die);
+    if (this.#known.size >= keptTypes) this.#known.clear();
+    this.#known.set(die.offset, type);
+    return type;
+  }
+
+  #read(die: Die): Type {
+    const { dies } = this;
+    const number = (attribute: number, otherwise: number): number => Number(dies.constant(die, attribute) ?? otherwise);
+    const size = number(DW_AT.byteSize, 0);
+    const name = dies.name(die);
+    const target = (): Type => this.of(die);
+    const composite = compositeKinds.get(die.tag);
+    if (composite !== undefined) {
+      const incomplete = dies.flag(die, DW_AT.declaration);
+      return lazily({ kind: composite, name, size, incomplete }, 'members', () => this.#members(die));
+    }
+    const qualifier = qualifiers.get(die.tag as never);
+    if (qualifier !== undefined) return lazily({ kind: 'qualified', qualifier }, 'target', target);
+    switch (die.tag) {
+      case DW_TAG.baseType: {
+        const encoding = encodings.get(number(DW_AT.encoding, 0)) ?? 'other';
+        return { kind: 'base', name: name ?? '?', size, encoding };
+      }
+      case DW_TAG.pointerType:
+      case DW_TAG.referenceType:
+      case DW_TAG.rvalueReferenceType:
+        return lazily({ kind: 'pointer', size: size || die.unit.addressSize }, 'target', target);
+      case DW_TAG.typedef:
+        return lazily({ kind: 'typedef', name: name ?? '?' }, 'target', target);
+      case DW_TAG.enumerationType: {
+        const incomplete = dies.flag(die, DW_AT.declaration);
+        return { kind: 'enum', name, size, incomplete, ...this.#enumerators(die) };
+      }
+      case DW_TAG.arrayType:
+        return this.#array(die);
+      case DW_TAG.subroutineType:
+      case DW_TAG.subprogram:
+        return this.function(die);
+      default:
+        // DW_TAG_unspecified_type and whatever other languages bring: opaque, of a known size.
+        return size === 0 ? voidType : { kind: 'base', name: name ?? '?', size, encoding: 'other' };
+    }
+  }
+
+  /** The type of a function, from its own entry or that of its type. */
+  function(die: Die): Type {
+    const children = (): Die[] => [...this.dies.children(die)];
+    const type = lazily({ kind: 'function' as const }, 'returns', () => this.of(die));
+    lazily(type, 'parameters', () =>
+      children()
+        .filter(({ tag }) => tag === DW_TAG.formalParameter)
+        .map((parameter) => this.of(parameter)),
+    );
+    return lazily(type, 'variadic', () => children().some(({ tag }) => tag === DW_TAG.unspecifiedParameters)) as Type;
+  }
+
+  #members(die: Die): Member[] {
+    const members: Member[] = [];
+    const collect = (parent: Die): void => {
+      for (const child of this.dies.children(parent)) {
+        if (child.tag === DW_TAG.member || child.tag === DW_TAG.inheritance) {
+          // A static member of C++ has no place in the object.
+          if (!child.attributes.has(DW_AT.external) && !child.attributes.has(DW_AT.declaration)) {
+            members.push(this.#member(child));
+          }
+        } else if (child.tag === DW_TAG.variantPart) {
+          collect(child); // of Rust's enums: what is common to all variants
+        }
+      }
+    };
+    collect(die);
+    return members;
+  }
+
+  #member(die: Die): Member {
+    const { dies } = this;
+    const offset = this.#memberOffset(die);
+    const name = dies.name(die);
+    const bitSize = dies.constant(die, DW_AT.bitSize);
+    const placed = (bits: Member['bits'], at: number): Member =>
+      lazily({ name, offset: at, bits }, 'type', () => this.of(die));
+    if (bitSize === undefined) return placed(undefined, offset);
+    return placed(...this.#bitField(die, offset, Number(bitSize)));
+  }
+
+  #bitField(die: Die, offset: number, bitSize: number): [NonNullable<Member['bits']>, number] {
+    const { dies } = this;
+    const dataBitOffset = dies.constant(die, DW_AT.dataBitOffset);
+    let bitOffset: number;
+    if (dataBitOffset !== undefined) {
+      bitOffset = 8 * offset + Number(dataBitOffset);
+    } else {
+      // Before DWARF 4 (3: 5.5.6): from the most significant bit of a storage unit at `offset`.
+      const storage = Number(dies.constant(die, DW_AT.byteSize) ?? sizeOfStorage(this.of(die)));
+      const fromTop = Number(dies.constant(die, DW_AT.bitOffset) ?? 0n);
+      bitOffset = 8 * offset + 8 * storage - fromTop - bitSize;
+    }
+    return [{ bitOffset, bitSize }, Math.floor(bitOffset / 8)];
+  }
+
+  /** A constant since DWARF 3; before that an expression, in practice DW_OP_plus_uconst. */
+  #memberOffset(die: Die): number {
+    const value = die.attributes.get(DW_AT.dataMemberLocation);
+    if (value?.kind === 'constant') return Number(value.value);
+    if (value?.kind !== 'bytes') return 0;
+    const DW_OP_plus_uconst = 0x23;
+    const cursor = new Cursor(value.bytes, this.dies.units.info.name, die.offset);
+    return cursor.u8() === DW_OP_plus_uconst ? cursor.uleb() : 0;
+  }
+
+  #enumerators(die: Die): { readonly signed: boolean; readonly enumerators: readonly Enumerator[] } {
+    const enumerators: Enumerator[] = [];
+    for (const child of this.dies.children(die)) {
+      if (child.tag !== DW_TAG.enumerator) continue;
+      const value = this.dies.constant(child, DW_AT.constValue) ?? 0n;
+      enumerators.push({ name: this.dies.name(child) ?? '?', value });
+    }
+    const underlying = this.of(die);
+    const encoding = underlying.kind === 'base' ? underlying.encoding : undefined;
+    const signed =
+      encoding === undefined
+        ? enumerators.some(({ value }) => value < 0n)
+        : encoding === 'signed' || encoding === 'signedChar';
+    const bits = 8 * Number(this.dies.constant(die, DW_AT.byteSize) ?? 4n);
+    // DW_FORM_data1 and its like do not say whether they are signed (7.5.5): the type does.
+    const normal = (value: bigint): bigint => (signed ? BigInt.asIntN(bits, value) : BigInt.asUintN(bits, value));
+    return { signed, enumerators: enumerators.map(({ name, value }) => ({ name, value: normal(value) })) };
+  }
+
+  /** Several subranges are the dimensions of an array of arrays, outermost first (5.5). */
+  #array(die: Die): Type {
+    const counts: (number | undefined)[] = [];
+    for (const child of this.dies.children(die)) {
+      if (child.tag === DW_TAG.subrangeType || child.tag === DW_TAG.enumerationType) counts.push(this.#count(child));
+    }
+    if (counts.length === 0) counts.push(undefined);
+    const array = (dimension: number): Type =>
+      lazily({ kind: 'array', count: counts[dimension] }, 'element', () =>
+        dimension + 1 < counts.length ? array(dimension + 1) : this.of(die),
+      );
+    return array(0);
+  }
+
+  #count(subrange: Die): number | undefined {
+    const count = subrange.attributes.get(DW_AT.count);
+    if (count?.kind === 'constant') return Number(count.value);
+    const upper = subrange.attributes.get(DW_AT.upperBound);
+    if (upper?.kind !== 'constant') return undefined;
+    // gcc says 2^64 - 1 for `[0]`.
+    const bound = BigInt.asIntN(64, upper.value);
+    return bound >= -1n && bound < 0x7fff_ffffn ? Number(bound) + 1 : undefined;
+  }
+}
+
+const sizeOfStorage = (type: Type): number => {
+  if (type.kind === 'typedef' || type.kind === 'qualified') return sizeOfStorage(type.target);
+  return 'size' in type ? type.size : 4;
+};
+
+/** Adds a property that is computed when it is first read. */
+function lazily<T extends object, Name extends string, Value>(
+  object: T,
+  name: Name,
+  compute: () => Value,
+): T & { readonly [key in Name]: Value } {
+  Object.defineProperty(object, name, {
+    configurable: true,
+    enumerable: true,
+    get() {
+      const value = compute();
+      Object.defineProperty(object, name, { value, enumerable: true });
+      return value;
+    },
+  });
+  return object as T & { readonly [key in Name]: Value };
+}

@@ -1,0 +1,168 @@
+// C types, as the debugger and the expression evaluator see them. They refer to each other in cycles, so parts that
+// lead on (members, targets) are read when they are asked for.
+
+/** Bits and bytes of a scalar: how its value is encoded (DWARF 5, 5.1.1). */
+export type ScalarEncoding = 'signed' | 'unsigned' | 'boolean' | 'signedChar' | 'unsignedChar' | 'float' | 'other';
+
+export interface BaseType {
+  readonly kind: 'base';
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly encoding: ScalarEncoding;
+}
+
+/** A pointer, or a C++ reference. */
+export interface PointerType {
+  readonly kind: 'pointer';
+  readonly size: number;
+  readonly target: Type;
+}
+
+export interface Member {
+  /** Undefined for an anonymous struct or union, whose members are the containing type's own (C11 6.7.2.1). */
+  readonly name: string | undefined;
+  readonly type: Type;
+  /** Bytes from the start of the containing type: of a bit field, of its first byte. */
+  readonly offset: number;
+  /** A bit field. `bitOffset` counts from the least significant bit of the containing type's first byte. */
+  readonly bits: { readonly bitOffset: number; readonly bitSize: number } | undefined;
+}
+
+export interface CompositeType {
+  readonly kind: 'struct' | 'union' | 'class';
+  /** Its tag; undefined when it has none. */
+  readonly name: string | undefined;
+  readonly size: number;
+  /** Only declared here: nothing is known of its size and members. */
+  readonly incomplete: boolean;
+  readonly members: readonly Member[];
+}
+
+export interface Enumerator {
+  readonly name: string;
+  readonly value: bigint;
+}
+
+export interface EnumType {
+  readonly kind: 'enum';
+  readonly name: string | undefined;
+  readonly size: number;
+  readonly signed: boolean;
+  readonly incomplete: boolean;
+  readonly enumerators: readonly Enumerator[];
+}
+
+export interface ArrayType {
+  readonly kind: 'array';
+  readonly element: Type;
+  /** Undefined: a flexible array member, or an array whose length is not known. */
+  readonly count: number | undefined;
+}
+
+export interface FunctionType {
+  readonly kind: 'function';
+  readonly returns: Type;
+  readonly parameters: readonly Type[];
+  readonly variadic: boolean;
+}
+
+export interface TypedefType {
+  readonly kind: 'typedef';
+  readonly name: string;
+  readonly target: Type;
+}
+
+export interface QualifiedType {
+  readonly kind: 'qualified';
+  readonly qualifier: 'const' | 'volatile' | 'restrict' | '_Atomic';
+  readonly target: Type;
+}
+
+export interface VoidType {
+  readonly kind: 'void';
+}
+
+export type Type =
+  | BaseType
+  | PointerType
+  | CompositeType
+  | EnumType
+  | ArrayType
+  | FunctionType
+  | TypedefType
+  | QualifiedType
+  | VoidType;
+
+export const voidType: VoidType = { kind: 'void' };
+
+/** Typedefs and qualifiers may stand in front of each other; a file may make a ring of them. */
+const strippingLimit = 64;
+
+/** The type behind typedefs and qualifiers. */
+export function stripped(type: Type): Exclude<Type, TypedefType | QualifiedType> {
+  let current = type;
+  for (let count = 0; count < strippingLimit; count++) {
+    if (current.kind !== 'typedef' && current.kind !== 'qualified') return current;
+    current = current.target;
+  }
+  return voidType;
+}
+
+/** Bytes; 0 for void, functions, incomplete types and arrays of unknown length. */
+export function sizeOf(type: Type): number {
+  const real = stripped(type);
+  switch (real.kind) {
+    case 'array':
+      return (real.count ?? 0) * sizeOf(real.element);
+    case 'void':
+    case 'function':
+      return 0;
+    default:
+      return real.size;
+  }
+}
+
+/** The type as C declares it, with `name` where the declared thing stands: `int (*)[4]`, `const char *name`. */
+export function declaration(type: Type, name = ''): string {
+  return declare(type, name, 0);
+}
+
+/** Deeper declarations are cut: a file may nest them without end. */
+const declarationLimit = 64;
+
+function declare(type: Type, inner: string, depth: number): string {
+  if (depth > declarationLimit) return `… ${inner}`;
+  const leaf = (text: string): string => (inner === '' ? text : `${text} ${inner}`);
+  const next = (target: Type, text: string): string => declare(target, text, depth + 1);
+  switch (type.kind) {
+    case 'void':
+      return leaf('void');
+    case 'base':
+    case 'typedef':
+      return leaf(type.name);
+    case 'struct':
+    case 'union':
+    case 'class':
+    case 'enum':
+      return leaf(`${type.kind} ${type.name ?? '{...}'}`);
+    case 'qualified': {
+      // Behind the star when the pointer itself is qualified, in front of the type otherwise.
+      if (type.target.kind === 'pointer')
+        return next(type.target, inner === '' ? type.qualifier : `${type.qualifier} ${inner}`);
+      return `${type.qualifier} ${next(type.target, inner)}`;
+    }
+    case 'pointer': {
+      const target = type.target.kind;
+      const star = `*${inner}`;
+      return next(type.target, target === 'array' || target === 'function' ? `(${star})` : star);
+    }
+    case 'array':
+      return next(type.element, `${inner}[${type.count ?? ''}]`);
+    case 'function': {
+      const parameters = type.parameters.map((parameter) => next(parameter, ''));
+      if (type.variadic) parameters.push('...');
+      return next(type.returns, `${inner}(${parameters.length === 0 ? 'void' : parameters.join(', ')})`);
+    }
+  }
+}
