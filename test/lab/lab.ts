@@ -189,7 +189,10 @@ export class Lab {
       const fail = (why: string): void =>
         reject(new Error(`the lab ${why}; its console:\n${this.#emulator.console()}`));
       const timer = setTimeout(() => fail(`was not ready after ${timeout} ms`), timeout);
-      createInterface({ input: this.#emulator.channel }).on('line', (line) => {
+      const lines = createInterface({ input: this.#emulator.channel });
+      // A killed QEMU resets the channel; its end is reported below. The interface repeats the error of its input.
+      lines.on('error', () => {});
+      lines.on('line', (line) => {
         const report = JSON.parse(line) as Report;
         if (report.is !== 'ready') {
           this.#processes.get(report.id)?.deliver(report);
@@ -199,7 +202,6 @@ export class Lab {
         this.#emulator.removeScratch();
         resolve();
       });
-      this.#emulator.channel.on('error', () => {}); // QEMU's end is reported below
       void this.#emulator.ended.then((how) => {
         clearTimeout(timer);
         fail(`ended (${how}) before it was ready`);
