@@ -2,22 +2,19 @@
 
 import { DW_AT, DW_FORM } from './dwarf/constants.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
-import { innermost, readScopes, readSubprograms, type Scope } from './dwarf/scopes.ts';
+import { innermost, readSubprograms, type Scope, type UnitScopes } from './dwarf/scopes.ts';
 import type { Unit, Units } from './dwarf/units.ts';
 import { stringOffsets } from './elfSymbols.ts';
 import type { Statement } from './sourceLines.ts';
 
 /** DW_LANG_Mips_Assembler (DWARF 5, 7.12), which is what all assemblers say. */
 const assembler = 0x8001;
-/** Units whose scopes are kept. */
-const keptUnits = 8;
 
 export class BreakpointPlaces {
-  readonly #scopes = new Map<number, readonly Scope[]>();
-
   /** `lineTableOf` gives the line table of a unit. */
   constructor(
     readonly units: Units,
+    readonly scopes: UnitScopes,
     readonly lineTableOf: (unit: Unit) => LineTable | undefined,
   ) {}
 
@@ -28,7 +25,7 @@ export class BreakpointPlaces {
     const unscoped = new Map<bigint, Statement>();
     for (const statement of statements) {
       const unit = this.units.containing(statement.address);
-      const scope = unit === undefined ? undefined : innermost(this.#scopesOf(unit), statement.address);
+      const scope = unit === undefined ? undefined : innermost(this.scopes.of(unit), statement.address);
       if (unit === undefined || scope === undefined) {
         // Assembly without function entries: one for each run of rows.
         if (!statement.continues) unscoped.set(statement.address, statement);
@@ -48,9 +45,9 @@ export class BreakpointPlaces {
   ofSymbol(address: bigint, limit: bigint): bigint {
     const unit = this.units.containing(address) ?? this.units.containing(limit);
     if (unit === undefined) return address;
-    const scope = this.#scopesOf(unit).find(
-      ({ kind, entry }) => kind === 'function' && entry >= address && entry <= limit,
-    );
+    const scope = this.scopes
+      .of(unit)
+      .find(({ kind, entry }) => kind === 'function' && entry >= address && entry <= limit);
     return scope === undefined ? address : this.#afterPrologue(unit, scope, scope.entry);
   }
 
@@ -62,23 +59,12 @@ export class BreakpointPlaces {
     for (const unit of matching) for (const die of this.#diesNamed(name, unit)) dies.add(die);
     if (dies.size === 0) return [];
     for (const unit of matching) {
-      for (const scope of this.#scopesOf(unit)) {
+      for (const scope of this.scopes.of(unit)) {
         const isOne = scope.origin === undefined ? dies.has(scope.die) : dies.has(scope.origin) || dies.has(scope.die);
         if (isOne) places.add(scope.kind === 'inlined' ? scope.entry : this.#afterPrologue(unit, scope, scope.entry));
       }
     }
     return [...places].sort((a, b) => (a < b ? -1 : 1));
-  }
-
-  #scopesOf(unit: Unit): readonly Scope[] {
-    let scopes = this.#scopes.get(unit.offset);
-    if (scopes === undefined) {
-      scopes = readScopes(this.units, unit);
-      const oldest = this.#scopes.keys().next().value;
-      if (this.#scopes.size >= keptUnits && oldest !== undefined) this.#scopes.delete(oldest);
-      this.#scopes.set(unit.offset, scopes);
-    }
-    return scopes;
   }
 
   // gdb (symtab.c, skip_prologue_sal and COMPUNIT_LOCATIONS_VALID): code of an optimising gcc has location lists that

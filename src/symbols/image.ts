@@ -2,14 +2,21 @@
 
 import { BreakpointPlaces } from './breakpointPlaces.ts';
 import { FrameSection } from './dwarf/cfi.ts';
+import { Dies } from './dwarf/dies.ts';
 import { readLineHeader, textOf } from './dwarf/line.ts';
 import { LineTable } from './dwarf/lineTable.ts';
+import type { FrameAccess, Location } from './dwarf/location.ts';
+import { UnitScopes } from './dwarf/scopes.ts';
 import { DwarfSections } from './dwarf/sections.ts';
+import { DwarfTypes } from './dwarf/types.ts';
 import { type Unit, Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
 import { ElfFile, ET_REL, type Machine } from './elf.ts';
 import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
+import { type InlineFrame, Inlines } from './inlines.ts';
+import { Locator } from './locator.ts';
 import { SourceLines } from './sourceLines.ts';
+import { type Variable, Variables } from './variables.ts';
 
 export type { CfaRule, RegisterRule, UnwindRow } from './dwarf/unwindRow.ts';
 export type { Machine } from './elf.ts';
@@ -41,6 +48,16 @@ export interface LineRow extends SourceLocation {
   readonly isStatement: boolean;
 }
 
+/** What reads the debug information, by what is asked. */
+interface DebugInformation {
+  readonly units: Units;
+  readonly lines: SourceLines;
+  readonly places: BreakpointPlaces;
+  readonly inlines: Inlines;
+  readonly variables: Variables;
+  readonly locator: Locator;
+}
+
 /** The symbols and debug information of one ELF image. All addresses are link-time addresses. Everything is read on
  *  demand, synchronously; what is read is kept in small part only. Malformed input is a FormatError, thrown by the call
  *  that meets it. The owner closes it. */
@@ -57,7 +74,7 @@ export class SymbolFile {
   readonly #tables = new Map<number, LineTable>();
   #symbols: SymbolTable | undefined;
   #frames: FrameSection[] | undefined;
-  #debug: { readonly units: Units; readonly lines: SourceLines; readonly places: BreakpointPlaces } | undefined;
+  #debug: DebugInformation | undefined;
 
   private constructor(elf: ElfFile) {
     this.#elf = elf;
@@ -160,6 +177,23 @@ export class SymbolFile {
     return this.#debugInformation()?.places.ofSymbol(address, address + patchableBytes) ?? address;
   }
 
+  /** The functions around an address: inlined ones, innermost first, then the one they were inlined into. */
+  inlinesAt(address: bigint): readonly InlineFrame[] {
+    return this.#debugInformation()?.inlines.at(address) ?? [];
+  }
+
+  /** The variables at an address of the function that `depth` counts out from the innermost of `inlinesAt`. */
+  variablesAt(address: bigint, depth: number): readonly Variable[] {
+    const scope = this.inlinesAt(address)[depth];
+    return (scope && this.#debugInformation()?.variables.of(scope.die, address)) ?? [];
+  }
+
+  /** Where a variable is in a frame. */
+  async locate(variable: Pick<Variable, 'die'>, frame: FrameAccess): Promise<Location> {
+    const found = await this.#debugInformation()?.locator.locate(variable.die, frame);
+    return found ?? { kind: 'none', why: 'optimised out' };
+  }
+
   /** The CFI row of .debug_frame, else of .eh_frame, for an address. */
   unwindRow(address: bigint): UnwindRow | undefined {
     for (const frames of this.#frameSections()) {
@@ -188,11 +222,20 @@ export class SymbolFile {
     return this.#symbols;
   }
 
-  #debugInformation() {
+  #debugInformation(): DebugInformation | undefined {
     if (this.#debug === undefined && this.hasDebugInformation) {
       const units = new Units(this.#sections);
-      const places = new BreakpointPlaces(units, (unit) => this.#tableOf(unit));
-      this.#debug = { units, lines: new SourceLines(this.#sections), places };
+      const scopes = new UnitScopes(units);
+      const tableOf = (unit: Unit): LineTable | undefined => this.#tableOf(unit);
+      const dies = new Dies(units);
+      this.#debug = {
+        units,
+        lines: new SourceLines(this.#sections),
+        places: new BreakpointPlaces(units, scopes, tableOf),
+        inlines: new Inlines(dies, scopes, tableOf, patchableBytes),
+        variables: new Variables(dies, new DwarfTypes(dies)),
+        locator: new Locator(dies, scopes),
+      };
     }
     return this.#debug;
   }

@@ -199,3 +199,44 @@ test('code without source is shown as a listing', async () => {
   const { content } = await client.request('source', { source, sourceReference: source.sourceReference });
   assert.match(content.split('\n')[line - 1], /<_start>:\tnop$/);
 });
+
+test('clients that count lines from 0', async () => {
+  const { client } = fakeSession();
+  await client.request('initialize', { adapterID: 'kvm', linesStartAt1: false, columnsStartAt1: false });
+  await client.request('launch', launchArguments);
+  await client.waitFor('initialized');
+  const { breakpoints } = await client.request('setBreakpoints', {
+    source: { path: main },
+    breakpoints: [{ line: 10 }],
+  });
+  assert.deepEqual([breakpoints[0].verified, breakpoints[0].line], [true, 10]);
+  await client.request('configurationDone');
+  await client.waitFor('stopped');
+  await client.request('continue', { threadId: 1 });
+  await client.waitFor('stopped');
+  const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
+  assert.equal(stackFrames[0].line, 10);
+});
+
+test('without symbols registers, memory, code and instruction steps are there, and source breakpoints say why not', async () => {
+  const { symbols: _, ...withoutSymbols } = launchArguments;
+  const { client } = fakeSession();
+  await client.request('initialize', initialization);
+  await client.request('launch', withoutSymbols);
+  await client.waitFor('initialized');
+  const { breakpoints } = await client.request('setBreakpoints', {
+    source: { path: 'init/main.c' },
+    breakpoints: [{ line: 12 }],
+  });
+  assert.equal(breakpoints[0].verified, false);
+  assert.match(breakpoints[0].message, /symbols/);
+  await client.request('configurationDone');
+  await client.waitFor('stopped');
+  const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
+  const reference = stackFrames[0].instructionPointerReference;
+  assert.match(reference, /^0x/);
+  const { instructions } = await client.request('disassemble', { memoryReference: reference, instructionCount: 2 });
+  assert.equal(instructions.length, 2);
+  await client.request('stepIn', { threadId: 1 });
+  assert.equal((await client.waitFor('stopped')).body.reason, 'step');
+});

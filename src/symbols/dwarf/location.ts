@@ -1,5 +1,7 @@
 // Where a variable's value is at one point of the program: what an evaluated location description (DWARF 5, 2.6) says.
 
+import type { AddressRange } from './ranges.ts';
+
 /** What an expression may ask of the frame it is evaluated in. Addresses that it gives and takes are run-time ones. */
 export interface FrameAccess {
   /** Link-time address that decides which entry of a location list holds: the frame's pc, for a caller one less. */
@@ -26,8 +28,9 @@ export type Location =
   | { readonly kind: 'implicitPointer'; readonly die: number; readonly offset: bigint }
   /** In the order of the object's bits (2.6.1.2). */
   | { readonly kind: 'pieces'; readonly pieces: readonly Piece[] }
-  /** Why there is no value: `optimised out`, `rdi is not known in this frame`. */
-  | { readonly kind: 'none'; readonly why: string };
+  /** Why there is no value: `optimised out`, `its register was not saved`. `ranges`: the code where there is one, link-time
+   *  addresses. */
+  | { readonly kind: 'none'; readonly why: string; readonly ranges?: readonly AddressRange[] };
 
 export interface Piece {
   readonly location: Location;

@@ -41,9 +41,15 @@ export const readRanges = (
     ? readRnglist(sections, encoding, offset, bases)
     : readOldRanges(sections, encoding, offset, bases.address);
 
-/** The offset in .debug_rnglists of a DW_FORM_rnglistx: the offset table is at `base`, and its entries count from it. */
-export const rnglistOffset = (sections: DwarfSections, encoding: Encoding, base: number, index: number): number => {
-  const name = '.debug_rnglists';
+/** The offset in .debug_rnglists of a DW_FORM_rnglistx, in .debug_loclists of a DW_FORM_loclistx: the offset table is at
+ *  `base`, and its entries count from it. */
+export const listOffset = (
+  sections: DwarfSections,
+  name: '.debug_rnglists' | '.debug_loclists',
+  encoding: Encoding,
+  base: number,
+  index: number,
+): number => {
   const at = base + index * encoding.offsetSize;
   const cursor = new Cursor(sections.get(name).read(at, encoding.offsetSize), name, at);
   return base + (encoding.offsetSize === 8 ? cursor.u64AsNumber() : cursor.u32());
@@ -52,7 +58,8 @@ export const rnglistOffset = (sections: DwarfSections, encoding: Encoding, base:
 // A list says where it ends, not how long it is: read a likely length, and again with more if the list goes on.
 const listBytes = 256;
 
-const withList = <T>(
+/** Reads a list with `read`, which returns undefined when the bytes it was given are too few. */
+export const withList = <T>(
   sections: DwarfSections,
   name: string,
   offset: number,
@@ -62,14 +69,14 @@ const withList = <T>(
   const available = section.size - offset;
   for (let length = listBytes; ; length *= 16) {
     const cursor = new Cursor(section.read(offset, Math.max(0, Math.min(length, available))), name, offset);
-    // 32 bytes hold any entry, so an entry that begins before that many from the end is complete.
     const result = read(cursor);
     if (result !== undefined) return result;
-    if (length >= available) cursor.fail('a range list without an end', 0);
+    if (length >= available) cursor.fail('a list without an end', 0);
   }
 };
 
-const entryBytes = 32;
+/** No entry is longer, but for the expression of a location. */
+export const entryBytes = 32;
 
 const readRnglist = (
   sections: DwarfSections,

@@ -92,7 +92,7 @@ const originOf = (values: ReadonlyMap<number, FormValue>): number | undefined =>
 };
 
 /** Every function and inlined copy of a unit that has code. */
-export const readScopes = (units: Units, unit: Unit): Scope[] => {
+const readScopes = (units: Units, unit: Unit): Scope[] => {
   const scopes: Scope[] = [];
   walk(units, unit, (cursor, abbreviation, die, depth) => {
     const { tag } = abbreviation;
@@ -133,6 +133,33 @@ export const readSubprograms = (units: Units, unit: Unit): NamedDie[] => {
   });
   return found;
 };
+
+/** Units whose scopes are kept. */
+const keptUnits = 16;
+
+/** The scopes of units, read once for several askers. */
+export class UnitScopes {
+  readonly #known = new Map<number, readonly Scope[]>();
+
+  constructor(readonly units: Units) {}
+
+  of(unit: Unit): readonly Scope[] {
+    let scopes = this.#known.get(unit.offset);
+    if (scopes === undefined) {
+      scopes = readScopes(this.units, unit);
+      const oldest = this.#known.keys().next().value;
+      if (this.#known.size >= keptUnits && oldest !== undefined) this.#known.delete(oldest);
+      this.#known.set(unit.offset, scopes);
+    }
+    return scopes;
+  }
+}
+
+/** The functions and inlined copies around an address, innermost first; the last is the function itself. */
+export const around = (scopes: readonly Scope[], address: bigint): Scope[] =>
+  scopes
+    .filter(({ ranges }) => ranges.some(({ start, end }) => address >= start && address < end))
+    .sort((a, b) => b.depth - a.depth);
 
 /** The innermost function or inlined copy at an address. */
 export const innermost = (scopes: readonly Scope[], address: bigint): Scope | undefined => {

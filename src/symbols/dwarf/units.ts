@@ -6,7 +6,7 @@ import type { ByteSource } from '../file.ts';
 import { Abbreviations, type AbbreviationTable } from './abbreviations.ts';
 import { DW_AT, DW_UT } from './constants.ts';
 import { type Encoding, type FormValue, readOffset } from './forms.ts';
-import { type AddressRange, readRanges, rnglistOffset } from './ranges.ts';
+import { type AddressRange, listOffset, readRanges } from './ranges.ts';
 import type { DwarfSections } from './sections.ts';
 
 /** A unit's header. Offsets are in .debug_info. */
@@ -34,6 +34,7 @@ export interface Unit extends UnitHeader {
   readonly strOffsetsBase: number;
   readonly addrBase: number;
   readonly rnglistsBase: number;
+  readonly loclistsBase: number;
 }
 
 const rootAttributes: ReadonlySet<number> = new Set([
@@ -48,6 +49,7 @@ const rootAttributes: ReadonlySet<number> = new Set([
   DW_AT.strOffsetsBase,
   DW_AT.addrBase,
   DW_AT.rnglistsBase,
+  DW_AT.loclistsBase,
 ]);
 
 /** A unit header has at most 12 + 2 + 1 + 1 + 8 + 8 + 8 bytes. */
@@ -192,7 +194,7 @@ export class Units {
     if (ranges !== undefined) {
       const offset =
         ranges.kind === 'index'
-          ? rnglistOffset(this.sections, unit, unit.rnglistsBase, ranges.index)
+          ? listOffset(this.sections, '.debug_rnglists', unit, unit.rnglistsBase, ranges.index)
           : sectionOffsetOf(ranges);
       if (offset === undefined) return [];
       return readRanges(this.sections, unit, offset, { address: unit.lowPc, addrBase: unit.addrBase });
@@ -235,6 +237,7 @@ export class Units {
       strOffsetsBase: base(DW_AT.strOffsetsBase, first),
       addrBase: base(DW_AT.addrBase, first),
       rnglistsBase: base(DW_AT.rnglistsBase, first + 4),
+      loclistsBase: base(DW_AT.loclistsBase, first + 4),
       lowPc: 0n,
     };
     const lowPc = this.address(values.get(DW_AT.lowPc), context) ?? 0n;

@@ -1,0 +1,64 @@
+// The functions an address is in: the inlined ones, and the one they were inlined into (DWARF 5, 3.3.8).
+
+import { DW_AT } from './dwarf/constants.ts';
+import type { Dies } from './dwarf/dies.ts';
+import type { LineTable } from './dwarf/lineTable.ts';
+import { around, type Scope, type UnitScopes } from './dwarf/scopes.ts';
+import type { Unit } from './dwarf/units.ts';
+
+/** One function around an address. */
+export interface InlineFrame {
+  readonly kind: 'inlined' | 'function';
+  readonly name: string;
+  /** Its entry in .debug_info. */
+  readonly die: number;
+  /** Where it is entered. Link-time address. */
+  readonly entry: bigint;
+  /** Of an inlined one: the place of the call, in the function that comes next in the chain. */
+  readonly call: CallPlace | undefined;
+}
+
+export interface CallPlace {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
+
+export class Inlines {
+  constructor(
+    readonly dies: Dies,
+    readonly scopes: UnitScopes,
+    readonly lineTableOf: (unit: Unit) => LineTable | undefined,
+    /** Bytes in front of a function that are its own, though its entry does not say so. */
+    readonly patchable: bigint,
+  ) {}
+
+  /** Innermost first, the physical function last; empty where no function is known. */
+  at(pc: bigint): readonly InlineFrame[] {
+    const { units } = this.dies;
+    const unit = units.containing(pc) ?? units.containing(pc + this.patchable);
+    if (unit === undefined) return [];
+    return this.#chain(unit, pc).map((scope) => this.#frame(scope, unit));
+  }
+
+  #chain(unit: Unit, pc: bigint): readonly Scope[] {
+    const scopes = this.scopes.of(unit);
+    const chain = around(scopes, pc);
+    if (chain.length > 0) return chain;
+    const next = scopes.find(({ kind, entry }) => kind === 'function' && entry > pc && entry - pc <= this.patchable);
+    return next === undefined ? [] : [next];
+  }
+
+  #frame({ kind, die: offset, entry }: Scope, unit: Unit): InlineFrame {
+    const die = this.dies.at(offset, unit);
+    const name = this.dies.name(die) ?? '?';
+    if (kind === 'function') return { kind, name, die: offset, entry, call: undefined };
+    const number = (attribute: number): number => {
+      const value = die.attributes.get(attribute);
+      return value?.kind === 'constant' ? Number(value.value) : 0;
+    };
+    const file = this.lineTableOf(unit)?.file(number(DW_AT.callFile)) ?? unit.name ?? '';
+    const call = { file, line: number(DW_AT.callLine), column: number(DW_AT.callColumn) };
+    return { kind, name, die: offset, entry, call };
+  }
+}

@@ -1,0 +1,82 @@
+// Variables: those that a function has at an address (DWARF 5, 3.5, 4.1), and one by its entry.
+
+import { DW_AT, DW_TAG } from './dwarf/constants.ts';
+import type { Die, Dies } from './dwarf/dies.ts';
+import { DW_OP } from './dwarf/operations.ts';
+import type { DwarfTypes } from './dwarf/types.ts';
+import type { Type } from './types.ts';
+
+export interface Variable {
+  readonly name: string;
+  /** A static lives as long as the program, whatever block declares it. */
+  readonly kind: 'argument' | 'local' | 'static';
+  readonly type: Type;
+  /** Its entry in .debug_info, which finds its value. */
+  readonly die: number;
+  /** Blocks around it; a deeper one hides those of the same name further out. */
+  readonly depth: number;
+}
+
+export class Variables {
+  constructor(
+    readonly dies: Dies,
+    readonly types: DwarfTypes,
+  ) {}
+
+  /** What the function or inlined copy at `scope` has at `pc`, arguments first, hidden ones left out. */
+  of(scope: number, pc: bigint): readonly Variable[] {
+    const found = new Map<string, Variable>();
+    this.#collect(this.dies.at(scope), pc, 0, found);
+    const order = { argument: 0, local: 1, static: 2 };
+    return [...found.values()].sort((a, b) => order[a.kind] - order[b.kind]);
+  }
+
+  /** The variable of an entry; undefined when it has no name or is only declared there. */
+  at(offset: number): Variable | undefined {
+    const die = this.dies.at(offset);
+    const name = this.dies.name(die);
+    if (name === undefined || !this.#isDefined(die)) return undefined;
+    return { name, kind: this.#kind(die), type: this.types.of(die), die: offset, depth: 0 };
+  }
+
+  #collect(parent: Die, pc: bigint, depth: number, found: Map<string, Variable>): void {
+    for (const die of this.dies.children(parent)) {
+      if (die.tag === DW_TAG.lexicalBlock) {
+        if (depth < blockLimit && this.#contains(die, pc)) this.#collect(die, pc, depth + 1, found);
+        continue;
+      }
+      if (die.tag !== DW_TAG.variable && die.tag !== DW_TAG.formalParameter) continue;
+      const name = this.dies.name(die);
+      // `extern` in a block refers to a variable that is defined elsewhere and found by its name.
+      if (name === undefined || die.attributes.has(DW_AT.declaration)) continue;
+      const known = found.get(name);
+      if (known !== undefined && known.depth > depth) continue;
+      found.set(name, { name, kind: this.#kind(die), type: this.types.of(die), die: die.offset, depth });
+    }
+  }
+
+  /** A block without addresses of its own has those of what is around it (3.5). */
+  #contains(block: Die, pc: bigint): boolean {
+    const { attributes, unit } = block;
+    if (!attributes.has(DW_AT.lowPc) && !attributes.has(DW_AT.ranges)) return true;
+    return this.dies.units.codeRanges(attributes, unit).some(({ start, end }) => pc >= start && pc < end);
+  }
+
+  #kind(die: Die): Variable['kind'] {
+    if (die.tag === DW_TAG.formalParameter) return 'argument';
+    const location = this.dies.attribute(die, DW_AT.location);
+    if (location?.kind !== 'bytes') return 'local';
+    const operation = location.bytes[0];
+    const isStatic = operation === DW_OP.addr || operation === DW_OP.addrx || operation === DW_OP.gnuAddrIndex;
+    return isStatic ? 'static' : 'local';
+  }
+
+  #isDefined(die: Die): boolean {
+    return (
+      this.dies.attribute(die, DW_AT.location) !== undefined || this.dies.attribute(die, DW_AT.constValue) !== undefined
+    );
+  }
+}
+
+/** Blocks are nested as deep as programmers nest them. */
+const blockLimit = 256;
