@@ -12,6 +12,7 @@ copyFileSync(`${capstone}/capstone.wasm`, 'dist/capstone.wasm');
 await build({
   entryPoints: {
     adapter: 'src/adapter.ts',
+    cli: 'src/cli.ts',
     console: 'src/console.ts',
     guardian: 'src/guardian.ts',
     extension: 'src/extension/extension.ts',

@@ -14,6 +14,7 @@ const allowed: readonly [from: RegExp, to: RegExp][] = [
   [below('linux'), below('base', 'arch', 'symbols')],
   [below('debugger'), below('base', 'arch', 'symbols', 'target', 'linux')],
   [below('dap'), below('base', 'arch', 'symbols', 'target', 'linux', 'debugger')],
+  [below('command'), below('base', 'symbols', 'debugger')],
   [below('extension'), /^dap\/arguments\.ts$/],
   [/^guardian\.ts$/, below('base', 'arch', 'target/kvm')], // small on purpose: it has to outlive the adapter
   [/^[^/]+\.ts$/, /./],
