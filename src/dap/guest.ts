@@ -45,8 +45,8 @@ export class Guest {
       if (vmm.initrd !== undefined) requireFile('initrd', vmm.initrd, cwd);
       if (vmm.disk !== undefined) requireFile('disk', vmm.disk, cwd);
     }
-    const program = vmm.kind === 'command' ? undefined : findVmm(vmm.kind, vmm.path, configuration.environment);
-    const symbols = openSymbols(configuration, services);
+    const program = vmm.kind === 'command' ? undefined : findVmm(vmm.kind, vmm.path, cwd, configuration.environment);
+    const symbols = openSymbols(configuration, cwd, services);
     try {
       if (kernel !== undefined && symbols) checkBuildIds(resolve(cwd, kernel), symbols.path, symbols.buildId);
       const { target, console } = await services.connector.launch(
@@ -76,7 +76,7 @@ export class Guest {
     services: Services,
     signal: AbortSignal,
   ): Promise<Guest> {
-    const symbols = openSymbols(configuration, services);
+    const symbols = openSymbols(configuration, process.cwd(), services);
     try {
       const { pid, exitTrap } = configuration;
       const target = await services.connector.attach({ pid, exitTrap }, signal);
@@ -152,8 +152,8 @@ export class Guest {
   }
 }
 
-function openSymbols({ symbols }: CommonConfiguration, services: Services): OpenSymbols | undefined {
-  return symbols === undefined ? undefined : services.openSymbols(symbols);
+function openSymbols({ symbols }: CommonConfiguration, cwd: string, services: Services): OpenSymbols | undefined {
+  return symbols === undefined ? undefined : services.openSymbols(resolve(cwd, symbols));
 }
 
 function requireFile(field: string, path: string, cwd: string): void {
@@ -167,17 +167,18 @@ function requireFile(field: string, path: string, cwd: string): void {
   }
 }
 
-/** The program of a VMM, found as a shell would. */
+/** The program of a VMM, found as a shell in `cwd` would. */
 function findVmm(
   kind: keyof typeof vmmNames,
   path: string | undefined,
+  cwd: string,
   environment: Readonly<Record<string, string>>,
 ): string {
   const folders = (environment.PATH ?? process.env.PATH ?? '').split(delimiter).filter(isAbsolute);
   const names = path === undefined ? vmmNames[kind] : [path];
   for (const name of names) {
     if (name.includes('/')) {
-      if (existsSync(name)) return name;
+      if (existsSync(resolve(cwd, name))) return resolve(cwd, name);
     } else if (folders.some((folder) => isProgram(join(folder, name)))) return name;
   }
   const where = path?.includes('/') ? 'does not exist' : 'is not on PATH';

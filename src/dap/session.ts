@@ -108,8 +108,13 @@ export class Session {
     const request = { seq, command, arguments: message.arguments };
     const active = new AbortController();
     this.#active.set(seq, active);
-    if (immediate.has(command)) void this.#answer(request, active);
+    if (this.#overtakes(command)) void this.#answer(request, active);
     else this.#queue = this.#queue.then(() => this.#answer(request, active));
+  }
+
+  /** A pause waits for what is to let the guest run: it would find it stopped, do nothing, and the guest would run on. */
+  #overtakes(command: string): boolean {
+    return immediate.has(command) && (command !== 'pause' || this.#guest?.debugger.state === 'running');
   }
 
   async #answer(request: Request, active: AbortController): Promise<void> {

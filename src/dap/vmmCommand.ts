@@ -9,10 +9,10 @@ export const vmmNames: Readonly<Record<NamedVmm['kind'], readonly [string, ...st
   qemu: ['qemu-system-aarch64'],
 };
 
-/** The command line of a configured VMM; `program` is what runs when the configuration names no path. */
+/** The command line of a configured VMM; `program` is where it was found. */
 export function vmmCommand(vmm: VmmConfiguration, program?: string): readonly [string, ...string[]] {
   if (vmm.kind === 'command') return vmm.argv;
-  const path = vmm.path ?? program ?? vmmNames[vmm.kind][0];
+  const path = program ?? vmm.path ?? vmmNames[vmm.kind][0];
   return [path, ...(vmm.kind === 'kvmtool' ? kvmtool(vmm) : qemu(vmm)), ...vmm.arguments];
 }
 

@@ -141,10 +141,10 @@ export class Breakpoints {
       if (first && first.line > 0) breakpoint.location = { path: this.#path(request, first), line: first.line };
       const mode = request.mode ?? this.defaultMode;
       const sites: Site[] = [];
+      breakpoint.sites = sites; // those that were acquired are to be released, also when the next is refused
       for (const address of new Set(locations.map((location) => Gva(location.address)))) {
         sites.push(await this.placement.acquire({ kind: 'code', address, mode }, context, vcpu));
       }
-      breakpoint.sites = sites;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       breakpoint.problem = error.message;

@@ -63,6 +63,8 @@ export class Execution {
   readonly #held: { run(): Promise<void>; fail(error: unknown): void }[] = [];
   #pauseWanted = false;
   #stepped = false;
+  /** The guest has ended or was let go of. */
+  #over = false;
   context: StopContext;
 
   constructor(
@@ -98,6 +100,7 @@ export class Execution {
 
   /** Nothing will run any more: whoever waits is told so. */
   abandon(error: unknown): void {
+    this.#over = true;
     this.context.end();
     for (const action of this.#held.splice(0)) action.fail(error);
   }
@@ -130,7 +133,9 @@ export class Execution {
       }
     } finally {
       // After an exit or a detach there is nothing to release; the target has forgotten its points.
-      if (!this.context.signal.aborted) {
+      if (!this.#over) {
+        // The guest could not be resumed: it is still where it was.
+        if (this.context.signal.aborted) this.renew();
         for (const site of sites.keys()) await this.breakpoints.placement.release(site, this.context);
       }
     }
@@ -176,6 +181,7 @@ export class Execution {
     const context = new StopContext(this.target, this.symbols, events, vcpu);
     this.context = context;
     if (exited) {
+      this.#over = true;
       context.end();
       return { context, causes: [], arrived: [], exited: exited.status };
     }

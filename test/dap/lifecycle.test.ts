@@ -152,6 +152,40 @@ test('terminate ends the VM, and says that it is over', async () => {
   await client.request('disconnect');
 });
 
+test('terminate while the launch is under way ends it', async () => {
+  let aborted = false;
+  let begin = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const { client } = fakeSession({
+    connect: (signal) =>
+      new Promise((_, reject) => {
+        begin();
+        signal.addEventListener('abort', () => {
+          aborted = true;
+          reject(new UserError('The launch was cancelled.'));
+        });
+      }),
+  });
+  await client.request('initialize', initialization);
+  const launch = client.send('launch', launchArguments).response;
+  await begun;
+  await client.request('terminate');
+  await client.waitFor('terminated');
+  assert.equal(aborted, true);
+  assert.equal((await launch).success, false);
+  await client.closed;
+});
+
+test('a pause right behind continue stops the guest', async () => {
+  const { client } = await atEntry({ target: spinning() });
+  const continued = client.send('continue', { threadId: 1 }).response;
+  const paused = client.send('pause', { threadId: 1 }).response;
+  assert.deepEqual([(await continued).success, (await paused).success], [true, true]);
+  assert.equal((await client.waitFor('stopped')).body.reason, 'pause');
+});
+
 test('a target that is lost ends the session, and the guest is let go of', async () => {
   const { client, target } = await atEntry({ target: spinning() });
   target.resume = async () => {

@@ -15,3 +15,12 @@ test('a prompt comes out when nothing follows it', async () => {
   const prompt = await new Promise<string>((resolve) => new LineGatherer(resolve, 1).push('login: '));
   assert.equal(prompt, 'login: ');
 });
+
+test('output without an end of line comes out all the same, in pieces', () => {
+  const pieces: string[] = [];
+  const gatherer = new LineGatherer((text) => pieces.push(text), 60_000);
+  for (let count = 0; count < 100; count++) gatherer.push('x'.repeat(1000));
+  assert.ok(pieces.join('').length > 90_000);
+  gatherer.flush();
+  assert.equal(pieces.join('').length, 100_000);
+});

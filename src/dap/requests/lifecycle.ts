@@ -65,10 +65,10 @@ export const disconnect: Handler = async (args, context) => {
 };
 
 export const terminate: Handler = async (_args, context) => {
-  if (context.guest) {
-    await context.guest.leave(true);
-    context.afterResponse(() => context.client.event('terminated'));
-  }
+  // Without a guest one may be about to come: that is ended as well.
+  if (context.guest) await context.guest.leave(true);
+  else await context.endSession(true);
+  context.afterResponse(() => context.client.event('terminated'));
   return undefined;
 };
 

@@ -26,6 +26,8 @@ export class Abbreviation {
     readonly hasChildren: boolean,
     readonly attributes: readonly AttributeSpec[],
     readonly encoding: Encoding,
+    /** Counts up over those of one file: what is known of each is best kept in an array. */
+    readonly ordinal: number,
   ) {
     const skips: number[] = [];
     let run = 0;
@@ -101,37 +103,61 @@ export class AbbreviationTable {
 
 /** A kernel declares 320,000 abbreviations of which 8,000 differ: each content is kept once. */
 export class AbbreviationInterner {
-  readonly #known = new Map<string, Abbreviation>();
+  /** By a hash of the content. */
+  readonly #known = new Map<number, Declaration[]>();
+  #count = 0;
 
   /** Reads a declaration behind its code. */
   read(cursor: Cursor, encoding: Encoding): Abbreviation {
     const start = cursor.position;
-    cursor.skipLeb(); // tag
-    cursor.skip(1); // DW_CHILDREN_no, DW_CHILDREN_yes
-    for (;;) {
-      const name = cursor.uleb();
-      const form = cursor.uleb();
-      if (form === DW_FORM.implicitConst) cursor.skipLeb();
-      if (name === 0 && form === 0) break;
+    const end = endOfDeclaration(cursor);
+    const { bytes } = cursor;
+    let hash = encoding.version ^ (encoding.addressSize << 8) ^ (encoding.offsetSize << 16);
+    for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] ?? 0), 0x0100_0193); // FNV-1a
+    let declarations = this.#known.get(hash);
+    if (declarations === undefined) {
+      declarations = [];
+      this.#known.set(hash, declarations);
     }
-    const end = cursor.position;
-    const prefix = `${encoding.version},${encoding.addressSize},${encoding.offsetSize}:`;
-    const key = prefix + latin1(cursor.bytes, start, end);
-    let abbreviation = this.#known.get(key);
-    if (abbreviation === undefined) {
-      cursor.position = start;
-      abbreviation = parse(cursor, encoding);
-      cursor.position = end;
-      this.#known.set(key, abbreviation);
+    for (const { content, abbreviation } of declarations) {
+      if (isSame(content, bytes, start, end) && isSameEncoding(abbreviation.encoding, encoding)) return abbreviation;
     }
+    cursor.position = start;
+    const abbreviation = parse(cursor, encoding, this.#count++);
+    cursor.position = end;
+    // A file made for it could give all its declarations one hash: beyond a few they are not shared.
+    if (declarations.length < 8) declarations.push({ content: bytes.slice(start, end), abbreviation });
     return abbreviation;
   }
 }
 
-const latin1 = (bytes: Uint8Array, start: number, end: number): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('latin1');
+interface Declaration {
+  readonly content: Uint8Array;
+  readonly abbreviation: Abbreviation;
+}
 
-const parse = (cursor: Cursor, encoding: Encoding): Abbreviation => {
+/** Passes over a declaration behind its code; returns where it ends. */
+const endOfDeclaration = (cursor: Cursor): number => {
+  cursor.skipLeb(); // tag
+  cursor.skip(1); // DW_CHILDREN_no, DW_CHILDREN_yes
+  for (;;) {
+    const name = cursor.uleb();
+    const form = cursor.uleb();
+    if (form === DW_FORM.implicitConst) cursor.skipLeb();
+    if (name === 0 && form === 0) return cursor.position;
+  }
+};
+
+const isSame = (content: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean => {
+  if (content.length !== end - start) return false;
+  for (let at = 0; at < content.length; at++) if (content[at] !== bytes[start + at]) return false;
+  return true;
+};
+
+const isSameEncoding = (a: Encoding, b: Encoding): boolean =>
+  a.version === b.version && a.addressSize === b.addressSize && a.offsetSize === b.offsetSize;
+
+const parse = (cursor: Cursor, encoding: Encoding, ordinal: number): Abbreviation => {
   const tag = cursor.uleb();
   const hasChildren = cursor.u8() !== 0;
   const attributes: AttributeSpec[] = [];
@@ -139,7 +165,7 @@ const parse = (cursor: Cursor, encoding: Encoding): Abbreviation => {
     const name = cursor.uleb();
     const form = cursor.uleb();
     const implicit = form === DW_FORM.implicitConst ? cursor.slebBig() : 0n;
-    if (name === 0 && form === 0) return new Abbreviation(tag, hasChildren, attributes, encoding);
+    if (name === 0 && form === 0) return new Abbreviation(tag, hasChildren, attributes, encoding, ordinal);
     attributes.push({ name, form, implicit });
   }
 };

@@ -1,9 +1,8 @@
 // Takes hold of a VMM that runs: finds its vCPU threads, parks them, and finds the memory slots.
-import { readFileSync } from 'node:fs';
 import { SessionError, UserError } from '../../base/errors.ts';
 import type { AttachRequest } from '../connection.ts';
 import { chooseExitTrap } from './exitTrap.ts';
-import { PtraceOption, ptrace, SystemError } from './ffi.ts';
+import { PtraceOption } from './ffi.ts';
 import type { Journal } from './journal.ts';
 import { Kvm, Syscall } from './kvmAbi.ts';
 import {
@@ -14,10 +13,10 @@ import {
   processExists,
   processName,
   startTime,
-  statusField,
   threadName,
   threads,
 } from './procfs.ts';
+import { seize } from './seize.ts';
 import { VcpuGroup } from './vcpuGroup.ts';
 import { VcpuThread } from './vcpuThread.ts';
 
@@ -35,39 +34,6 @@ function vcpuIndex(pid: number, tid: number, descriptors: KvmDescriptors): numbe
   const call = blockedSyscall(pid, tid);
   if (call?.[0] !== Syscall.ioctl || call[2] !== Kvm.RUN) return undefined;
   return [...descriptors.vcpus].find(([, fd]) => BigInt(fd) === call[1])?.[0];
-}
-
-const yamaScope = (): string => {
-  try {
-    return readFileSync('/proc/sys/kernel/yama/ptrace_scope', 'utf8').trim();
-  } catch {
-    return 'absent'; // no Yama in this kernel
-  }
-};
-
-function explainRefusal(pid: number, cause: SystemError): UserError {
-  const who = `${processName(pid)} (pid ${pid})`;
-  const tracer = threads(pid)
-    .map((tid) => statusField(tid, 'TracerPid'))
-    .find((other) => other !== undefined && other !== '0');
-  if (tracer !== undefined) {
-    return new UserError(`${who} is traced by process ${tracer} already; end that debugger or strace first.`, {
-      cause,
-    });
-  }
-  const scope = yamaScope();
-  if (scope !== '0' && scope !== 'absent') {
-    return new UserError(
-      `Not allowed to trace ${who}: Yama restricts ptrace (ptrace_scope is ${scope}). Run the adapter with CAP_SYS_PTRACE, or "sysctl kernel.yama.ptrace_scope=0".`,
-      { cause },
-    );
-  }
-  return new UserError(
-    `Not allowed to trace ${who}: run the adapter as the user that owns it, or with CAP_SYS_PTRACE.`,
-    {
-      cause,
-    },
-  );
 }
 
 function describeVm(pid: number): KvmDescriptors {
@@ -109,7 +75,7 @@ export async function attachVmm(
     // Where some vCPU's thread cannot be told, every thread is looked at until all are found.
     const chosen = known.size === descriptors.vcpus.size ? found.filter(({ index }) => index !== undefined) : found;
     for (const { tid, index } of chosen) {
-      seize(pid, tid);
+      seize(pid, tid, PtraceOption.TRACESYSGOOD);
       const thread = new VcpuThread(pid, tid, group.tracer, journal);
       const fd = index === undefined ? undefined : descriptors.vcpus.get(index);
       if (index !== undefined && fd !== undefined) thread.identify(fd, index, runs.get(index));
@@ -125,14 +91,5 @@ export async function attachVmm(
     throw thrown;
   } finally {
     signal.removeEventListener('abort', abort);
-  }
-}
-
-function seize(pid: number, tid: number): void {
-  try {
-    ptrace('SEIZE', tid, 0, PtraceOption.TRACESYSGOOD);
-  } catch (thrown) {
-    if (thrown instanceof SystemError && thrown.code === 'EPERM') throw explainRefusal(pid, thrown);
-    throw thrown;
   }
 }

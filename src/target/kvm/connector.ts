@@ -19,7 +19,7 @@ async function launch(request: LaunchRequest, signal: AbortSignal): Promise<Laun
   try {
     return { target: new KvmTarget({ pid, group, findSlots: () => slots }), console };
   } catch (thrown) {
-    process.kill(pid, 'SIGKILL');
+    if (group.exitStatus === undefined) process.kill(pid, 'SIGKILL');
     await keepingAlive(group.exited);
     group.close();
     throw thrown;

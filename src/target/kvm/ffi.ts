@@ -25,6 +25,7 @@ const ioctl = libc.func('int ioctl(int fd, uint64 request, int64 argument)') as 
   [number, Integer, Integer]
 >;
 const poll = libc.func('int poll(int64 fds, uint64 count, int timeout)') as unknown as Call<[Integer, number, number]>;
+const getpagesize = libc.func('int getpagesize()') as unknown as Call<[]>;
 const pipe2 = libc.func('int pipe2(int64 descriptors, int flags)') as unknown as Call<[Integer, number]>;
 const openpt = libc.func('int posix_openpt(int flags)') as unknown as Call<[number]>;
 const grantpt = libc.func('int grantpt(int fd)') as unknown as Call<[number]>;
@@ -210,6 +211,9 @@ export function rawSyscall(name: keyof typeof numbers, ...args: readonly Integer
 export function ownIoctl(operation: string, fd: number, request: bigint, argument: Integer): number {
   return Number(checked(operation, ioctl(fd, request, argument)));
 }
+
+/** Bytes of a page of this machine. */
+export const hostPageSize = (): bigint => BigInt(getpagesize() as number);
 
 /** Blocks until `fd` is readable. */
 export function waitReadable(fd: number): void {

@@ -2,6 +2,7 @@
 // tells of. The pipe's end of file, whatever closed it, is what wakes the guardian.
 import { spawn } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
+import { SessionError } from '../../base/errors.ts';
 import { openPipe } from './ffi.ts';
 import type { Journal } from './journal.ts';
 
@@ -30,18 +31,37 @@ export function openJournal(guardianPath: string): GuardedJournal {
     env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
   });
   guardian.unref();
+  // A guardian that cannot be started is one that has ended: the first entry finds its pipe closed.
+  guardian.on('error', () => {});
   closeSync(readEnd);
   let isOpen = true;
-  const send = (line: JournalLine): void => {
+  const write = (line: JournalLine): void => {
     if (isOpen) writeSync(writeEnd, `${JSON.stringify(line)}\n`);
+  };
+  /** Of what is to be changed: without a guardian it must not be. */
+  const announce = (line: JournalLine): void => {
+    try {
+      write(line);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EPIPE') throw cause;
+      throw new SessionError('The process that would restore the VM if the debugger died has ended itself.', { cause });
+    }
+  };
+  /** Of what was undone: a guardian that is gone need not know. */
+  const send = (line: JournalLine): void => {
+    try {
+      write(line);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EPIPE') throw cause;
+    }
   };
   const end = (): void => {
     if (isOpen) closeSync(writeEnd);
     isOpen = false;
   };
   return {
-    vmm: (record) => send({ do: 'vmm', record }),
-    enter: (key, undo) => send({ do: 'enter', key, undo }),
+    vmm: (record) => announce({ do: 'vmm', record }),
+    enter: (key, undo) => announce({ do: 'enter', key, undo }),
     strike: (key) => send({ do: 'strike', key }),
     close: () => {
       send({ do: 'close' });

@@ -9,11 +9,9 @@ const iowr = (number: number, size: number): bigint => (3n << 30n) | (BigInt(siz
 
 export const Kvm = {
   CHECK_EXTENSION: io(0x03),
-  CREATE_VCPU: io(0x41),
   RUN: io(0x80),
   SET_USER_MEMORY_REGION: iow(0x46, 32),
   SET_USER_MEMORY_REGION2: iow(0x49, 160),
-  GET_MP_STATE: (2n << 30n) | (4n << 16n) | io(0x98),
   SET_GUEST_DEBUG: iow(0x9b, 520),
   GET_ONE_REG: iow(0xab, 16),
   SET_ONE_REG: iow(0xac, 16),

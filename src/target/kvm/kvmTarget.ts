@@ -2,15 +2,12 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
-import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import {
   type ReadPhysical,
   type TranslationRegisters,
   translate,
   translationRegisterNames,
 } from '../../arch/aarch64/mmu.ts';
-import { isAArch32 } from '../../arch/aarch64/pstate.ts';
-import { exceptionHandler, finishStep, likelyUnmask, planStep } from '../../arch/aarch64/step.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { Gpa, Gva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
@@ -26,9 +23,8 @@ import type {
   TrapFilter,
   Vcpu,
 } from '../target.ts';
-import type { Batch } from './batch.ts';
 import { mailboxUndo } from './journal.ts';
-import { Capability, guestDebug, Kvm } from './kvmAbi.ts';
+import { Capability, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
 import { type MemorySlots, SlotMemory } from './memorySlots.ts';
 import { isEnding, kvmDescriptors, processName, startTime } from './procfs.ts';
@@ -36,9 +32,9 @@ import { breakInstruction, StopPoints } from './stopPoints.ts';
 import { keepingAlive } from './tracer.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuRegisters } from './vcpuRegisters.ts';
+import { addDisarm, VcpuStepper } from './vcpuStepper.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
-const DAIF = 0x3c0n;
 const generalNames = aarch64.generalRegisters.map(({ name }) => name);
 const SIGKILL = 9;
 
@@ -83,6 +79,7 @@ export class KvmTarget implements Target {
   readonly #registers: VcpuRegisters;
   readonly #memory: SlotMemory;
   readonly #points: StopPoints;
+  readonly #stepper: VcpuStepper;
   readonly #mailbox: MailboxRecord;
   #filter: TrapFilter | undefined;
   #interrupted = false;
@@ -116,6 +113,18 @@ export class KvmTarget implements Target {
     this.physicalMemory = this.#memory;
     this.capabilities = this.#findCapabilities(first);
     this.#points = new StopPoints(this.#memory, this.capabilities, journal);
+    this.#stepper = new VcpuStepper(
+      group,
+      this.#registers,
+      this.#points,
+      this.capabilities.hardwareBreakpoints,
+      (vcpu) => this.memory(vcpu),
+    );
+    // Whoever ends the VMM, and whenever: nothing is left to undo, and nobody to be waited for.
+    void group.exited.then(() => {
+      journal.close();
+      group.close();
+    });
   }
 
   #findCapabilities(thread: VcpuThread): Capabilities {
@@ -320,8 +329,6 @@ export class KvmTarget implements Target {
     }
     const exited = outcomes.find((outcome) => outcome.kind === 'exited');
     if (exited) {
-      this.#vm.group.journal.close();
-      this.#vm.group.close();
       return [...events.values(), { kind: 'exited', status: exited.status }];
     }
     if (events.size > 0) return [...events.values()];
@@ -370,14 +377,10 @@ export class KvmTarget implements Target {
     const patched = this.#points.lift();
     this.#sync(first, patched.map(breakpointAt));
     const batch = first.batch();
-    const calls = group.threads.map((thread) => this.#addDisarm(batch, thread));
+    const calls = group.threads.map((thread) => addDisarm(batch, thread));
     first.run(batch);
     for (const call of calls) batch.checked(call);
     for (const thread of group.threads) journal.strike(`debug ${thread.fd}`);
-  }
-
-  #addDisarm(batch: Batch, thread: VcpuThread): number {
-    return batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, new Uint8Array(guestDebug.size));
   }
 
   /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `ends`: where the
@@ -450,107 +453,18 @@ export class KvmTarget implements Target {
     return this.#stepOne(thread, standing?.watch ? 'stepUnwatched' : 'step');
   }
 
-  /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */
-  async #instructionsAt(vcpu: Vcpu, pc: Gva, count: number): Promise<readonly number[]> {
-    const smallestPage = 4096;
-    const toPageEnd = smallestPage - Number(pc % BigInt(smallestPage));
-    for (const length of [4 * count, Math.min(4 * count, toPageEnd)]) {
-      try {
-        const bytes = await this.memory(vcpu).read(pc, length);
-        const view = new DataView(bytes.buffer, bytes.byteOffset);
-        return Array.from({ length: length >> 2 }, (_, index) => view.getUint32(4 * index, true));
-      } catch (thrown) {
-        if (!(thrown instanceof TargetError)) throw thrown;
-      }
-    }
-    return [];
-  }
-
-  /** The exclusive sequence a vCPU stands at, and where a run of it ends: where it is left, and at the handler of an
-   *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
-  async #sequenceAt(
-    thread: VcpuThread,
-    { pc, pstate }: { readonly pc: bigint; readonly pstate: bigint },
-  ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
-    if (isAArch32(pstate)) return undefined;
-    const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));
-    const ends = found && [...found.exits, exceptionHandler(this.#registers.one(thread, 'vbar_el1'), pstate)].map(Gva);
-    return ends && ends.length <= this.capabilities.hardwareBreakpoints ? { length: found.length, ends } : undefined;
-  }
-
   async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
-    const { group } = this.#vm;
-    const { journal } = group;
     const vcpu = thread.index ?? 0;
-    const fd = thread.fd ?? -1;
-    const before = { pc: this.#registers.one(thread, 'pc'), pstate: this.#registers.one(thread, 'pstate') };
-    // Nothing there to decode: the step takes the instruction abort, which needs no special care.
-    const [instruction = 0] = await this.#instructionsAt(vcpu, Gva(before.pc), 1);
-    const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
-    const plan = planStep(instruction, before, sequence?.length);
-    const key = `step ${fd}`;
-    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
-    const batch = thread.batch();
-    const armed = batch.ioctl(
-      'KVM_SET_GUEST_DEBUG',
-      fd,
-      Kvm.SET_GUEST_DEBUG,
-      this.#points.guestDebug(mode, sequence?.ends),
-    );
-    const masked = this.#registers.addWrite(batch, thread, 'pstate', plan.pstate);
-    thread.run(batch);
-    batch.checked(armed);
-    batch.checked(masked);
-    this.#registers.invalidate(thread);
-    const exits: DebugExit[] = [];
-    const outcomes = await group.run([thread], async (exit) => {
-      exits.push(exit);
-      return 'stop';
-    });
-    if (group.exitStatus !== undefined) return this.#report(outcomes, new Map());
-    this.#finishStep(thread, plan);
-    journal.strike(key);
+    const { outcomes, exits, ends } = await this.#stepper.step(thread, mode);
+    if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     const events = new Map<Vcpu, StopEvent>();
     for (const exit of exits) {
-      const event = await this.#explain(exit, sequence?.ends);
+      const event = await this.#explain(exit, ends);
       // The guest's own trap went back to it: its instruction is the step.
       const pc = Gva(this.#registers.one(thread, 'pc'));
       events.set(vcpu, event ?? { kind: 'step', vcpu, pc });
     }
     return this.#report(outcomes, events);
-  }
-
-  /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */
-  #finishStep(thread: VcpuThread, plan: ReturnType<typeof planStep>): void {
-    const batch = thread.batch();
-    const disarmed = this.#addDisarm(batch, thread);
-    const unmask = likelyUnmask(plan);
-    const unmasked = unmask && this.#registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
-    const keep = this.#registers.addReads(batch, thread, [
-      'pc',
-      ...(unmask ? [] : ['pstate']),
-      'spsr_el1',
-      'elr_el1',
-      'vbar_el1',
-    ]);
-    thread.run(batch);
-    batch.checked(disarmed);
-    keep();
-    const stepped = unmasked?.();
-    const one = (name: string): bigint => this.#registers.one(thread, name);
-    const pstate = stepped ?? one('pstate');
-    const wanted = {
-      pstate,
-      ...finishStep(plan, {
-        pc: one('pc'),
-        pstate,
-        spsr_el1: one('spsr_el1'),
-        elr_el1: one('elr_el1'),
-        vbar_el1: one('vbar_el1'),
-      }),
-    };
-    const writes = Object.entries(wanted).filter(([name, value]) => name !== 'pstate' || value !== one('pstate'));
-    if (writes.length > 0) this.#registers.write(thread, Object.fromEntries(writes));
   }
 
   async detach(): Promise<void> {
@@ -563,7 +477,10 @@ export class KvmTarget implements Target {
       await this.#pending;
     }
     const [first] = group.threads;
-    if (first) removeMailbox(first, this.#mailbox);
+    if (first) {
+      this.#disarm();
+      removeMailbox(first, this.#mailbox);
+    }
     group.detach();
     journal.close();
   }
@@ -572,12 +489,9 @@ export class KvmTarget implements Target {
     if (this.#detached) return;
     this.#detached = true;
     const { group, pid } = this.#vm;
-    const { journal } = group;
     if (group.exitStatus === undefined) process.kill(pid, SIGKILL);
     await keepingAlive(group.exited);
     await this.#pending;
-    group.close();
-    journal.close();
   }
 
   /** A VMM that was killed fails whatever is being done in it: that it ended is then what there is to say. */

@@ -2,7 +2,7 @@
 // are seen as they are made, and each vCPU thread is parked at its first KVM_RUN.
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import { Hva } from '../../base/address.ts';
@@ -14,8 +14,8 @@ import {
   openPty,
   PtraceEvent,
   PtraceOption,
-  ptrace,
   readProcess,
+  SystemError,
   spawnProcess,
   Wait,
   type WaitStatus,
@@ -26,6 +26,8 @@ import { noJournal } from './journal.ts';
 import { decodeMemoryRegion, Kvm, type MemoryRegion, Syscall } from './kvmAbi.ts';
 import { MemorySlots } from './memorySlots.ts';
 import { kvmDescriptors, kvmRunMappings, threads } from './procfs.ts';
+import { seize } from './seize.ts';
+import { keepingAlive, newThreadOf } from './tracer.ts';
 import { exitStatus, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuThread } from './vcpuThread.ts';
 
@@ -36,9 +38,9 @@ export interface LaunchedVmm {
   readonly console: GuestConsole;
 }
 
-function findProgram(name: string, environment: Readonly<Record<string, string>>): string {
+function findProgram(name: string, cwd: string, environment: Readonly<Record<string, string>>): string {
   const candidates = name.includes('/')
-    ? [name]
+    ? [resolve(cwd, name)]
     : (environment.PATH ?? '').split(delimiter).map((folder) => join(folder, name));
   for (const candidate of candidates) {
     try {
@@ -87,8 +89,17 @@ class StartupText {
     this.stream.off('data', this.#listener);
   }
 
-  async final(): Promise<string> {
-    if (!this.stream.closed) await new Promise((resolve) => this.stream.once('close', resolve));
+  /** All of it, once nobody has the terminal open any more or `patience` ms are over. */
+  async final(patience: number): Promise<string> {
+    if (!this.stream.closed) {
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, patience);
+        this.stream.once('close', () => {
+          clearTimeout(timer);
+          resolve(undefined);
+        });
+      });
+    }
     const cut = this.#tail.length === StartupText.#part ? '\n…\n' : '';
     return `${this.#head}${cut}${this.#tail}`.replaceAll('\r\n', '\n').trim();
   }
@@ -109,7 +120,7 @@ const describeExit = ({ code, signal }: ExitStatus): string =>
 
 export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Promise<LaunchedVmm> {
   const [name, ...rest] = request.argv;
-  const program = findProgram(name, request.environment);
+  const program = findProgram(name, request.cwd, request.environment);
   checkKvm();
   const trap = chooseExitTrap(request.exitTrap);
   const { master, slave } = openPty();
@@ -133,13 +144,13 @@ export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Pr
     throw new UserError(`Cannot start the VMM "${program}" in ${request.cwd}: ${messageOf(thrown)}`, { cause: thrown });
   }
   const startup = new Startup(pid, trap);
-  const abort = (): void => void process.kill(pid, 'SIGKILL');
+  const abort = (): void => startup.end();
   signal.addEventListener('abort', abort, { once: true });
   try {
     const died = await startup.run();
     if (signal.aborted) throw new UserError('The launch was cancelled.');
     if (died) {
-      const printed = await text.final();
+      const printed = await text.final(lastWordsMs);
       throw new UserError(
         `The VMM "${name}" ${describeExit(died)} before the guest started${printed === '' ? '' : `: ${printed}`}`,
       );
@@ -152,6 +163,7 @@ export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Pr
     const guestConsole = { output, input: terminal, leave };
     return { pid, group: startup.group, slots: startup.slots, console: guestConsole };
   } catch (thrown) {
+    await startup.abandon();
     terminal.destroy();
     throw thrown;
   } finally {
@@ -159,7 +171,12 @@ export async function launchVmm(request: LaunchRequest, signal: AbortSignal): Pr
   }
 }
 
-const options = PtraceOption.TRACESYSGOOD | PtraceOption.TRACECLONE | PtraceOption.TRACEEXEC | PtraceOption.EXITKILL;
+const vcpuOptions = PtraceOption.TRACESYSGOOD | PtraceOption.EXITKILL;
+/** Until the vCPUs are found: their threads are made by others. */
+const options = vcpuOptions | PtraceOption.TRACECLONE | PtraceOption.TRACEEXEC;
+const SIGKILL = 9;
+/** What a VMM that ended has still to print is on its way; a child of its own may keep the terminal open for ever. */
+const lastWordsMs = 1000;
 
 class Startup {
   readonly group: VcpuGroup;
@@ -183,26 +200,56 @@ class Startup {
   async run(): Promise<ExitStatus | undefined> {
     const { tracer } = this.group;
     wait(this.pid, Wait.UNTRACED);
-    ptrace('SEIZE', this.pid, 0, options);
+    seize(this.pid, this.pid, options);
     this.#watch(this.pid);
     process.kill(this.pid, 'SIGCONT');
     while (!this.#allParked()) {
       const { tid, status } = await tracer.next();
       if (status.kind !== 'stopped') {
         this.#threads.delete(tid);
-        if (tid === this.pid) return exitStatus(status);
+        if (tid === this.pid) return this.group.exitStatus ?? exitStatus(status);
         continue;
       }
       const thread = this.#threads.get(tid) ?? this.#watch(tid);
-      this.#handle(thread, status);
+      try {
+        this.#handle(thread, status);
+      } catch (thrown) {
+        // A thread that is killed while it is stopped is gone from under us; its death is reported next.
+        if (!(thrown instanceof SystemError && thrown.code === 'ESRCH')) throw thrown;
+      }
     }
+    const others: number[] = [];
     for (const thread of this.#threads.values()) {
-      if (thread.state === 'parked') this.group.add(thread);
-      else tracer.release(thread.tid);
+      if (thread.state !== 'parked') {
+        others.push(thread.tid);
+        continue;
+      }
+      thread.options = vcpuOptions;
+      this.group.add(thread);
     }
-    this.#tap?.close();
+    this.#closeTap();
+    tracer.release(...others);
     tracer.watch(this.pid); // as a child, for its exit status
     return undefined;
+  }
+
+  /** Ends a VMM that could not be started as it should, and everything that was begun for it. */
+  async abandon(): Promise<void> {
+    this.#closeTap();
+    this.group.tracer.watch(this.pid);
+    this.end();
+    await keepingAlive(this.group.exited);
+    this.group.close();
+  }
+
+  /** Kills the VMM, unless it is gone: its pid may be another's by now. */
+  end(): void {
+    if (this.group.exitStatus === undefined) process.kill(this.pid, SIGKILL);
+  }
+
+  #closeTap(): void {
+    this.#tap?.close();
+    this.#tap = undefined;
   }
 
   #watch(tid: number): VcpuThread {
@@ -232,7 +279,7 @@ class Startup {
         break;
       case 'event':
         if (stop.event === PtraceEvent.EXEC) this.#begin();
-        if (stop.event === PtraceEvent.CLONE) this.#adopt(thread.newThread);
+        if (stop.event === PtraceEvent.CLONE) this.#adopt(newThreadOf(thread.tid));
         break;
       case 'trap':
         if (this.#tapped(thread)) return;
@@ -264,8 +311,7 @@ class Startup {
       return false;
     }
     // The first thread runs a vCPU itself: KVM_RUN came back before the guest was entered, for the signal of the tap.
-    this.#tap?.close();
-    this.#tap = undefined;
+    this.#closeTap();
     const [[index, fd] = [], ...others] = kvmDescriptors(this.pid).vcpus;
     if (index === undefined || fd === undefined || others.length > 0) return false;
     thread.identify(fd, index, kvmRunMappings(this.pid).get(index));

@@ -15,12 +15,14 @@
 // Every vCPU is parked meanwhile. The wall goes up and down within one injected batch, so that it cannot outlive us.
 import { Gpa } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
+import { hostPageSize } from './ffi.ts';
 import { Errno, encodeMemoryRegion, Kvm, type MemoryRegion } from './kvmAbi.ts';
 import { MemorySlots } from './memorySlots.ts';
 import { type Mapping, mappings } from './procfs.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
-const PAGE = 0x1000n;
+/** Slots are aligned to the host's pages (kvm_set_memory_region). */
+const PAGE = hostPageSize();
 /** The guest never runs while a slot of ours stands, so nothing need be mapped there; low, to leave room for any size. */
 const anyAddress = 0x10000n;
 const MIB = 1n << 20n;
@@ -49,8 +51,6 @@ export class SlotOracle {
   readonly #vm: number;
   #wall = 0n;
   #limit = 0n;
-  /** Calls made, for the curious. */
-  probes = 0;
 
   /** Preconditions: every vCPU thread is parked, `thread` has its mailbox, `vm` is the VM's descriptor in the VMM. */
   constructor(thread: VcpuThread, vm: number) {
@@ -65,7 +65,6 @@ export class SlotOracle {
       batch.ioctl('KVM_SET_USER_MEMORY_REGION', this.#vm, Kvm.SET_USER_MEMORY_REGION, encodeMemoryRegion(region)),
     );
     this.#thread.run(batch);
-    this.probes += regions.length;
     return calls.map((call) => batch.result(call).value);
   }
 

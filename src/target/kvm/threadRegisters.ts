@@ -3,7 +3,6 @@
 import { NativeBuffer, ptraceRegset } from './ffi.ts';
 
 const NT_PRSTATUS = 1;
-const NT_ARM_SYSTEM_CALL = 0x404;
 const offset = { sp: 248, pc: 256, pstate: 264 } as const;
 
 export class ThreadRegisters {
@@ -50,11 +49,4 @@ export class ThreadRegisters {
   get result(): bigint {
     return BigInt.asIntN(64, this.x(0));
   }
-}
-
-/** Makes the system call at whose entry the thread is stopped one that does nothing and returns nothing: x0 is untouched. */
-export function cancelSystemCall(tid: number): void {
-  const number = new NativeBuffer(4);
-  number.view.setInt32(0, -1, true);
-  ptraceRegset('SETREGSET', tid, NT_ARM_SYSTEM_CALL, number);
 }

@@ -1,7 +1,7 @@
 // The stops and deaths of traced threads, in the order they are found. SIGCHLD says that there is something to wait for;
 // each known thread is then asked by its own id, never by -1, which would take libuv's children.
 import { SessionError } from '../../base/errors.ts';
-import { ptrace, SystemError, Wait, type WaitStatus, wait } from './ffi.ts';
+import { NativeBuffer, PtraceEvent, ptrace, SystemError, Wait, type WaitStatus, wait } from './ffi.ts';
 import { processExists } from './procfs.ts';
 
 export interface ThreadEvent {
@@ -29,10 +29,14 @@ export async function keepingAlive<Value>(promise: Promise<Value>): Promise<Valu
   }
 }
 
-/** Detaches from a stopped thread and gives it the signal it stopped for, if that is one of its own. */
-function letGo(tid: number, status: WaitStatus & { kind: 'stopped' }): void {
-  const own = status.event === 0 && (status.signal & 0x7f) !== SIGTRAP;
-  unlessGone(() => ptrace('DETACH', tid, 0, own ? status.signal : 0));
+type Stop = WaitStatus & { readonly kind: 'stopped' };
+
+const eventMessage = new NativeBuffer(8);
+
+/** The thread that a thread has just made, which is traced as its maker is (PTRACE_O_TRACECLONE). Precondition: stopped. */
+export function newThreadOf(tid: number): number {
+  ptrace('GETEVENTMSG', tid, 0, eventMessage.address);
+  return Number(eventMessage.view.getBigUint64(0, true));
 }
 
 /** Takes the exit status of a child that is not traced any more, once it ends, so that it does not stay a zombie. */
@@ -50,6 +54,7 @@ export class Tracer {
   /** Threads to be let go at their next stop. */
   readonly #releasing = new Set<number>();
   #wake: (() => void) | undefined;
+  #failure: Error | undefined;
   #closed = false;
   readonly #onChild = (): void => this.#pump();
 
@@ -71,20 +76,37 @@ export class Tracer {
     }
   }
 
-  /** Detaches from a thread at its next stop of its own: interrupting it now could fail a system call it sleeps in. */
-  release(tid: number): void {
-    this.#releasing.add(tid);
+  /** Detaches from threads at their next stop of their own: interrupting one now could fail a system call it sleeps in. */
+  release(...tids: readonly number[]): void {
+    for (const tid of tids) this.#releasing.add(tid);
+    // A stop that was waited for already is not reported again.
+    const stops = this.#queue.filter(({ tid, status }) => this.#releasing.has(tid) && status.kind === 'stopped');
+    for (const { tid, status } of stops) {
+      this.#queue.splice(
+        this.#queue.findIndex((event) => event.tid === tid),
+        1,
+      );
+      this.#take(tid, status);
+    }
     this.#pump();
   }
 
   /** Detaches from the threads that did not stop by themselves so far. */
   #releaseNow(): void {
+    this.#pump();
     for (const tid of this.#releasing) {
       unlessGone(() => ptrace('INTERRUPT', tid, 0, 0));
       const status = wait(tid, Wait.ALL);
-      if (status?.kind === 'stopped') letGo(tid, status);
+      if (status?.kind === 'stopped') this.#letGo(tid, status);
     }
     this.#releasing.clear();
+  }
+
+  /** Detaches from a stopped thread and gives it the signal it stopped for, if that is one of its own. */
+  #letGo(tid: number, status: Stop): void {
+    if (status.event === PtraceEvent.CLONE) unlessGone(() => this.#releasing.add(newThreadOf(tid)));
+    const own = status.event === 0 && (status.signal & 0x7f) !== SIGTRAP;
+    unlessGone(() => ptrace('DETACH', tid, 0, own ? status.signal : 0));
   }
 
   #take(tid: number, status: WaitStatus): void {
@@ -93,18 +115,30 @@ export class Tracer {
       this.#releasing.delete(tid);
       this.onDeath(tid, status);
     } else if (this.#releasing.delete(tid)) {
-      letGo(tid, status);
+      this.#tids.delete(tid);
+      this.#letGo(tid, status);
       return;
     }
     this.#queue.push({ tid, status });
   }
 
   #pump(): void {
-    for (const tid of new Set([...this.#tids, ...this.#releasing])) {
+    const asked = new Set<number>();
+    const ask = (tid: number): void => {
+      if (asked.has(tid)) return;
+      asked.add(tid);
       const status = wait(tid, Wait.NOHANG | Wait.ALL);
       if (status) this.#take(tid, status);
-    }
+    };
+    for (const tid of this.#tids) ask(tid);
+    for (const tid of this.#releasing) ask(tid); // letting one go may add the thread it made
     if (this.#queue.length > 0) this.#wake?.();
+  }
+
+  /** Ends the wait of `next` with an error. */
+  fail(failure: Error): void {
+    this.#failure = failure;
+    this.#wake?.();
   }
 
   /** The next event of any watched thread. One caller at a time. SessionError once closed. */
@@ -113,6 +147,7 @@ export class Tracer {
       if (this.#queue.length === 0) this.#pump();
       const event = this.#queue.shift();
       if (event) return event;
+      if (this.#failure) throw this.#failure;
       if (this.#closed) throw new SessionError('The debugger let go of the VMM.');
       // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set.
       await keepingAlive(

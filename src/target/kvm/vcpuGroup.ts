@@ -1,4 +1,5 @@
 // All vCPU threads of one VMM together: let some run, and get every one back to its parking place.
+import { UserError } from '../../base/errors.ts';
 import type { ExitStatus, Vcpu } from '../target.ts';
 import type { ExitTrap } from './exitTrap.ts';
 import type { WaitStatus } from './ffi.ts';
@@ -26,6 +27,11 @@ export const exitStatus = (status: WaitStatus): ExitStatus => ({
   code: status.kind === 'exited' ? status.code : undefined,
   signal: status.kind === 'signalled' ? status.signal : undefined,
 });
+
+/** A vCPU thread comes to KVM_RUN within microseconds, unless its VMM holds it back. */
+const patienceMs = 30_000;
+const notRunning =
+  'A vCPU of the VM does not run: it is paused, or was not started yet. Let it run in its VMM (QEMU: "cont"), and attach again.';
 
 export class VcpuGroup {
   readonly tracer = new Tracer((tid, status) => this.#onDeath(tid, status));
@@ -81,6 +87,9 @@ export class VcpuGroup {
     try {
       for (const thread of chosen) this.#resume(thread);
       return await this.#collect(serve, this.#takeInterrupt());
+    } catch (thrown) {
+      await this.#stopAll();
+      throw thrown;
     } finally {
       this.#running = false;
       this.#interruptRequested = false;
@@ -88,28 +97,40 @@ export class VcpuGroup {
   }
 
   /** Parks the vCPU threads after they were seized: `count` of them, found among all that were added; the others are let
-   *  go. */
+   *  go. UserError when one does not come to KVM_RUN: the VM is paused, then. */
   async gather(count: number): Promise<void> {
     this.#running = true;
     this.#interruptAll();
     const found = (): number => this.threads.filter((thread) => thread.state === 'parked').length;
-    while (found() < count && this.#isUnderWay()) await this.#advance(() => true);
-    this.#running = false;
-    for (const thread of this.threads) {
-      if (thread.state === 'parked') continue;
-      this.#threads.delete(thread.tid);
-      this.tracer.release(thread.tid);
+    const impatient = setTimeout(() => this.tracer.fail(new UserError(notRunning)), patienceMs);
+    try {
+      while (found() < count && this.#isUnderWay()) await this.#advance(() => true);
+    } finally {
+      clearTimeout(impatient);
+      this.#running = false;
     }
+    const others = this.threads.filter(({ state }) => state !== 'parked').map(({ tid }) => tid);
+    for (const tid of others) this.#threads.delete(tid);
+    this.tracer.release(...others);
   }
 
   /** Gives up on threads that are in any state: parked ones are let go now, the others when they stop next. */
   abandon(): void {
+    const running: number[] = [];
     for (const thread of this.threads) {
       this.trap.disarm(thread);
+      if (this.#exit === undefined) thread.endSettle();
       if (thread.state === 'parked') thread.detach();
-      else this.tracer.release(thread.tid);
+      else running.push(thread.tid);
     }
+    this.tracer.release(...running);
     this.close();
+  }
+
+  /** Parks what still runs, whatever it stopped for. */
+  async #stopAll(): Promise<void> {
+    this.#interruptAll();
+    while (this.#isUnderWay() && this.#threads.size > 0) await this.#advance(() => true);
   }
 
   #takeInterrupt(): boolean {
@@ -132,7 +153,10 @@ export class VcpuGroup {
       });
       if (!thread) continue;
       const exit = { vcpu: thread.index ?? 0, ...thread.debugExit };
-      if ((await serve(exit)) === 'resume') {
+      const verdict = await serve(exit);
+      // An interrupt that came meanwhile met a thread that did not run.
+      stopping ||= this.#interruptRequested;
+      if (verdict === 'resume') {
         if (!stopping) this.#resume(thread);
         continue;
       }

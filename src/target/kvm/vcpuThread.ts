@@ -11,7 +11,7 @@ import type { Journal } from './journal.ts';
 import { Errno, ExitReason, Kvm, KvmRun, Syscall } from './kvmAbi.ts';
 import { kvmRunMappings, vcpuOf } from './procfs.ts';
 import { stubEnd } from './stub.ts';
-import { cancelSystemCall, ThreadRegisters } from './threadRegisters.ts';
+import { ThreadRegisters } from './threadRegisters.ts';
 import type { Tracer } from './tracer.ts';
 
 const SIGTRAP = 5;
@@ -42,7 +42,6 @@ const now = new ThreadRegisters();
 const signalInfo = new NativeBuffer(128);
 const signalMask = new NativeBuffer(8);
 const syscallInfo = new NativeBuffer(88);
-const eventMessage = new NativeBuffer(8);
 
 export interface Mailbox {
   /** Start of the injected code. */
@@ -99,16 +98,10 @@ export class VcpuThread {
     return { kind: 'signal', signal: status.signal };
   }
 
-  /** PTRACE_GET_SYSCALL_INFO: op at 0 (1 entry, 2 exit). Learns the vCPU from a KVM_RUN entry: nr at 24, args at 32. */
+  /** PTRACE_GET_SYSCALL_INFO: op at 0 (1 entry, 2 exit); of an entry: nr at 24, args at 32. True for an entry. */
   #syscallInfo(): boolean {
     ptrace('GET_SYSCALL_INFO', this.tid, syscallInfo.length, syscallInfo.address);
     return syscallInfo.view.getUint8(0) === 1;
-  }
-
-  /** The thread whose creation the thread is stopped for. Precondition: an event stop for CLONE. */
-  get newThread(): number {
-    ptrace('GETEVENTMSG', this.tid, 0, eventMessage.address);
-    return Number(eventMessage.view.getBigUint64(0, true));
   }
 
   /** The system call at whose entry the thread is stopped. Precondition: `classify` just said so. */
@@ -120,6 +113,7 @@ export class VcpuThread {
     };
   }
 
+  /** Whether the system call at whose entry the thread is stopped is KVM_RUN; learns the vCPU from it. */
   get entersRun(): boolean {
     const { number, args } = this.enteredSyscall;
     if (number !== Syscall.ioctl || args[1] !== Kvm.RUN) return false;
@@ -252,10 +246,6 @@ export class VcpuThread {
     return stop.kind === 'signal' ? stop.signal : undefined;
   }
 
-  cancelEnteredSyscall(): void {
-    cancelSystemCall(this.tid);
-  }
-
   /** Lets the thread run on from a stop. */
   proceed(request: 'CONT' | 'SYSCALL' | 'LISTEN', signal = 0): void {
     this.state = 'running';
@@ -280,6 +270,11 @@ export class VcpuThread {
     ptrace('DETACH', this.tid, 0, 0);
     this.tracer.forget(this.tid);
     this.state = 'gone';
+  }
+
+  /** What the thread does from now on that the tracer hears of. Precondition: it is stopped. */
+  set options(options: number) {
+    ptrace('SETOPTIONS', this.tid, 0, options);
   }
 
   interrupt(): void {

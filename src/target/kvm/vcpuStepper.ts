@@ -1,0 +1,156 @@
+// One instruction of one vCPU, with interrupts held off: arms the step, lets the vCPU run to its end, and takes out of the
+// guest's state what the arming put there.
+import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
+import { isAArch32 } from '../../arch/aarch64/pstate.ts';
+import { exceptionHandler, finishStep, likelyUnmask, planStep } from '../../arch/aarch64/step.ts';
+import { Gva } from '../../base/address.ts';
+import { TargetError } from '../../base/errors.ts';
+import type { VirtualMemory } from '../../base/memory.ts';
+import type { Vcpu } from '../target.ts';
+import type { Batch } from './batch.ts';
+import { guestDebug, Kvm } from './kvmAbi.ts';
+import type { StopPoints } from './stopPoints.ts';
+import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
+import type { VcpuRegisters } from './vcpuRegisters.ts';
+import type { VcpuThread } from './vcpuThread.ts';
+
+const DAIF = 0x3c0n;
+
+export interface SteppedVcpu {
+  readonly outcomes: readonly RunOutcome[];
+  readonly exits: readonly DebugExit[];
+  /** Where a step over an exclusive sequence ends: hardware breakpoints of the step's own. */
+  readonly ends: readonly Gva[] | undefined;
+}
+
+interface Before {
+  readonly pc: bigint;
+  readonly pstate: bigint;
+}
+
+/** Adds the call that takes everything out of a vCPU's debug registers; returns its number in the batch. */
+export const addDisarm = (batch: Batch, thread: VcpuThread): number =>
+  batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, new Uint8Array(guestDebug.size));
+
+export class VcpuStepper {
+  constructor(
+    private readonly group: VcpuGroup,
+    private readonly registers: VcpuRegisters,
+    private readonly points: StopPoints,
+    /** Of each vCPU. */
+    private readonly hardwareBreakpoints: number,
+    private readonly memory: (vcpu: Vcpu) => VirtualMemory,
+  ) {}
+
+  /** Precondition: all vCPUs are parked; they are again afterwards, also when it fails, and the guest's PSTATE is its own. */
+  async step(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<SteppedVcpu> {
+    const { group, registers } = this;
+    const { journal } = group;
+    const fd = thread.fd ?? -1;
+    const before = { pc: registers.one(thread, 'pc'), pstate: registers.one(thread, 'pstate') };
+    // Nothing there to decode: the step takes the instruction abort, which needs no special care.
+    const [instruction = 0] = await this.#instructionsAt(thread.index ?? 0, Gva(before.pc), 1);
+    const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
+    const plan = planStep(instruction, before, sequence?.length);
+    const key = `step ${fd}`;
+    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
+    const exits: DebugExit[] = [];
+    let outcomes: readonly RunOutcome[];
+    try {
+      this.#arm(thread, plan.pstate, this.points.guestDebug(mode, sequence?.ends));
+      outcomes = await group.run([thread], async (exit) => {
+        exits.push(exit);
+        return 'stop';
+      });
+      if (group.exitStatus === undefined) this.#finish(thread, plan);
+    } catch (thrown) {
+      if (group.exitStatus === undefined && thread.state === 'parked') this.#undo(thread, before);
+      throw thrown;
+    }
+    journal.strike(key);
+    return { outcomes, exits, ends: sequence?.ends };
+  }
+
+  #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
+    const batch = thread.batch();
+    const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, debug);
+    const masked = this.registers.addWrite(batch, thread, 'pstate', pstate);
+    thread.run(batch);
+    batch.checked(armed);
+    batch.checked(masked);
+    this.registers.invalidate(thread);
+  }
+
+  /** After a failure in the middle: disarms, and gives the guest its own interrupt masks back. */
+  #undo(thread: VcpuThread, before: Before): void {
+    const batch = thread.batch();
+    const disarmed = addDisarm(batch, thread);
+    thread.run(batch);
+    batch.checked(disarmed);
+    this.registers.invalidate(thread);
+    const pstate = this.registers.one(thread, 'pstate');
+    this.registers.write(thread, { pstate: (pstate & ~DAIF) | (before.pstate & DAIF) });
+    this.group.journal.strike(`step ${thread.fd ?? -1}`);
+  }
+
+  /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */
+  async #instructionsAt(vcpu: Vcpu, pc: Gva, count: number): Promise<readonly number[]> {
+    const smallestPage = 4096;
+    const toPageEnd = smallestPage - Number(pc % BigInt(smallestPage));
+    for (const length of [4 * count, Math.min(4 * count, toPageEnd)]) {
+      try {
+        const bytes = await this.memory(vcpu).read(pc, length);
+        const view = new DataView(bytes.buffer, bytes.byteOffset);
+        return Array.from({ length: length >> 2 }, (_, index) => view.getUint32(4 * index, true));
+      } catch (thrown) {
+        if (!(thrown instanceof TargetError)) throw thrown;
+      }
+    }
+    return [];
+  }
+
+  /** The exclusive sequence a vCPU stands at, and where a run of it ends: where it is left, and at the handler of an
+   *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
+  async #sequenceAt(
+    thread: VcpuThread,
+    { pc, pstate }: Before,
+  ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
+    if (isAArch32(pstate)) return undefined;
+    const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));
+    const ends = found && [...found.exits, exceptionHandler(this.registers.one(thread, 'vbar_el1'), pstate)].map(Gva);
+    return ends && ends.length <= this.hardwareBreakpoints ? { length: found.length, ends } : undefined;
+  }
+
+  /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */
+  #finish(thread: VcpuThread, plan: ReturnType<typeof planStep>): void {
+    const batch = thread.batch();
+    const disarmed = addDisarm(batch, thread);
+    const unmask = likelyUnmask(plan);
+    const unmasked = unmask && this.registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
+    const keep = this.registers.addReads(batch, thread, [
+      'pc',
+      ...(unmask ? [] : ['pstate']),
+      'spsr_el1',
+      'elr_el1',
+      'vbar_el1',
+    ]);
+    thread.run(batch);
+    batch.checked(disarmed);
+    keep();
+    const stepped = unmasked?.();
+    const one = (name: string): bigint => this.registers.one(thread, name);
+    const pstate = stepped ?? one('pstate');
+    const wanted = {
+      pstate,
+      ...finishStep(plan, {
+        pc: one('pc'),
+        pstate,
+        spsr_el1: one('spsr_el1'),
+        elr_el1: one('elr_el1'),
+        vbar_el1: one('vbar_el1'),
+      }),
+    };
+    const writes = Object.entries(wanted).filter(([name, value]) => name !== 'pstate' || value !== one('pstate'));
+    if (writes.length > 0) this.registers.write(thread, Object.fromEntries(writes));
+  }
+}
