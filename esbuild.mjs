@@ -15,6 +15,7 @@ await build({
     cli: 'src/cli.ts',
     console: 'src/console.ts',
     guardian: 'src/guardian.ts',
+    indexer: 'src/indexer.ts',
     extension: 'src/extension/extension.ts',
   },
   outdir: 'dist',

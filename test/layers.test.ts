@@ -17,6 +17,7 @@ const allowed: readonly [from: RegExp, to: RegExp][] = [
   [below('command'), below('base', 'symbols', 'debugger')],
   [below('extension'), /^dap\/arguments\.ts$/],
   [/^guardian\.ts$/, below('base', 'arch', 'target/kvm')], // small on purpose: it has to outlive the adapter
+  [/^indexer\.ts$/, below('base', 'symbols')],
   [/^[^/]+\.ts$/, /./],
 ];
 /** Packages that have one home. */

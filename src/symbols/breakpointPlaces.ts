@@ -2,9 +2,8 @@
 
 import { DW_AT, DW_FORM } from './dwarf/constants.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
-import { innermost, readSubprograms, type Scope, type UnitScopes } from './dwarf/scopes.ts';
+import { innermost, type Scope, type UnitScopes } from './dwarf/scopes.ts';
 import type { Unit, Units } from './dwarf/units.ts';
-import { stringOffsets } from './elfSymbols.ts';
 import type { Statement } from './sourceLines.ts';
 
 /** DW_LANG_Mips_Assembler (DWARF 5, 7.12), which is what all assemblers say. */
@@ -51,17 +50,17 @@ export class BreakpointPlaces {
     return scope === undefined ? address : this.#afterPrologue(unit, scope, scope.entry);
   }
 
-  /** The places for every function of that name which DWARF describes: out of line and inlined. */
-  ofFunction(name: string): bigint[] {
+  /** The places for functions that DWARF describes, out of line and inlined. `dies`: their definitions and abstract
+   *  instances. Copies are looked for in the units of these, where compilers put them but for link-time optimisation. */
+  ofFunctions(dies: readonly number[]): bigint[] {
     const places = new Set<bigint>();
-    const matching = this.#unitsNaming(name);
-    const dies = new Set<number>();
-    for (const unit of matching) for (const die of this.#diesNamed(name, unit)) dies.add(die);
-    if (dies.size === 0) return [];
-    for (const unit of matching) {
+    const wanted = new Set(dies);
+    const units = new Set(dies.map((die) => this.units.headerContaining(die).offset));
+    for (const offset of units) {
+      const unit = this.units.at(offset);
       for (const scope of this.scopes.of(unit)) {
-        const isOne = scope.origin === undefined ? dies.has(scope.die) : dies.has(scope.origin) || dies.has(scope.die);
-        if (isOne) places.add(scope.kind === 'inlined' ? scope.entry : this.#afterPrologue(unit, scope, scope.entry));
+        if (!wanted.has(scope.die) && (scope.origin === undefined || !wanted.has(scope.origin))) continue;
+        places.add(scope.kind === 'inlined' ? scope.entry : this.#afterPrologue(unit, scope, scope.entry));
       }
     }
     return [...places].sort((a, b) => (a < b ? -1 : 1));
@@ -79,49 +78,7 @@ export class BreakpointPlaces {
     const table = this.lineTableOf(unit);
     return range === undefined || table === undefined ? address : table.prologueEnd(address, range.end);
   }
-
-  /** Units that may have a function of that name. */
-  #unitsNaming(name: string): Unit[] {
-    const { info, sections } = this.units;
-    const needles: Buffer[] = [];
-    if (sections.find('.debug_str') !== undefined) {
-      for (const offset of stringOffsets(sections.whole('.debug_str'), name)) needles.push(needleOf(offset));
-    }
-    // Compilers put names into .debug_str unless they are shorter than a reference to it. The text of a long name is
-    // therefore searched for only when it is not there.
-    if (needles.length === 0 || name.length < 8) needles.push(Buffer.from(`${name}\0`));
-    // Names by index (clang's DW_FORM_strx) cannot be searched for as bytes.
-    const searchable = sections.find('.debug_str_offsets') === undefined;
-    const matching: Unit[] = [];
-    for (const header of this.units.headers()) {
-      const bytes = info.peek(header.firstDie, header.end - header.firstDie);
-      const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      if (searchable && !needles.some((needle) => buffer.includes(needle))) continue;
-      matching.push(this.units.at(header.offset));
-    }
-    return matching;
-  }
-
-  /** The DIEs of a unit that have the name, or get it from one that has (2.13, 3.3.8). */
-  #diesNamed(name: string, unit: Unit): Set<number> {
-    const dies = readSubprograms(this.units, unit);
-    const found = new Set<number>();
-    for (const { die, name: value } of dies) if (this.units.string(value, unit) === name) found.add(die);
-    // An instance refers to a definition, which may refer to a declaration.
-    for (let round = 0; round < 2 && found.size > 0; round++) {
-      for (const { die, origin } of dies) if (origin !== undefined && found.has(origin)) found.add(die);
-    }
-    return found;
-  }
 }
-
-/** An offset as it is in .debug_info, without the zero bytes in front: a search stops at every first byte. */
-const needleOf = (offset: number): Buffer => {
-  const needle = Buffer.alloc(4);
-  needle.writeUInt32LE(offset);
-  const first = needle.findIndex((byte) => byte !== 0);
-  return needle.subarray(Math.max(first, 0));
-};
 
 /** The last -O option counts. */
 const isOptimised = (producer: string): boolean => {

@@ -1,5 +1,6 @@
 // ELF-64, little endian (System V gABI, chapters 4 and 5). Symbols are in elfSymbols.ts.
 
+import { realpathSync, statSync } from 'node:fs';
 import zlib from 'node:zlib';
 import { Cursor, decodeText, hexDigits } from '../base/bytes.ts';
 import { FormatError, messageOf, UserError } from '../base/errors.ts';
@@ -173,6 +174,12 @@ export class ElfFile {
       if (id !== undefined) return id;
     }
     return undefined;
+  }
+
+  /** What the file is when there is no build-id: another path, size or time of modification is another file. */
+  identity(): string {
+    const { size, mtimeMs } = statSync(this.path);
+    return `file:${realpathSync(this.path)}:${size}:${mtimeMs}`;
   }
 
   close(): void {

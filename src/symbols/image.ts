@@ -13,6 +13,7 @@ import { type Unit, Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
 import { ElfFile, ET_REL, type Machine } from './elf.ts';
 import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
+import { type IndexOptions, NameIndex, type TypeKind } from './index/nameIndex.ts';
 import { type InlineFrame, Inlines } from './inlines.ts';
 import { Locator } from './locator.ts';
 import { SourceLines } from './sourceLines.ts';
@@ -56,6 +57,7 @@ interface DebugInformation {
   readonly inlines: Inlines;
   readonly variables: Variables;
   readonly locator: Locator;
+  readonly names: NameIndex;
 }
 
 /** The symbols and debug information of one ELF image. All addresses are link-time addresses. Everything is read on
@@ -76,7 +78,10 @@ export class SymbolFile {
   #frames: FrameSection[] | undefined;
   #debug: DebugInformation | undefined;
 
-  private constructor(elf: ElfFile) {
+  private constructor(
+    elf: ElfFile,
+    readonly indexOptions: IndexOptions,
+  ) {
     this.#elf = elf;
     this.#sections = new DwarfSections(elf);
     this.buildId = elf.buildId();
@@ -87,10 +92,10 @@ export class SymbolFile {
   }
 
   /** Throws a UserError that names the path when there is no such file, it cannot be read, or it is not ELF. */
-  static open(path: string): SymbolFile {
+  static open(path: string, indexOptions: IndexOptions = {}): SymbolFile {
     const elf = new ElfFile(path);
     try {
-      return new SymbolFile(elf);
+      return new SymbolFile(elf, indexOptions);
     } catch (error) {
       elf.close();
       throw error;
@@ -153,7 +158,8 @@ export class SymbolFile {
    *  copy; ascending. Without line information (assembly, aliases) `file` is empty and `line` 0. */
   functionBreakpoint(name: string): readonly CodeLocation[] {
     const places = this.#debugInformation()?.places;
-    const addresses = new Set<bigint>(places?.ofFunction(name));
+    const dies = this.names?.functions(name) ?? [];
+    const addresses = new Set<bigint>(places?.ofFunctions(dies));
     const described = addresses.size > 0 ? [...addresses] : [];
     for (const symbol of this.symbolsNamed(name)) {
       if (symbol.kind === 'object' || !this.#isCode(symbol.address)) continue;
@@ -213,8 +219,46 @@ export class SymbolFile {
     return this.#debugInformation()?.lines.files(pattern) ?? [];
   }
 
+  /** The names of the debug information; undefined when there is none. Its index is built by who wants to. */
+  get names(): NameIndex | undefined {
+    return this.#debugInformation()?.names;
+  }
+
+  /** Entries of .debug_info by name. `pc`, where somebody stands: the entries of its unit come first. */
+  functionsNamed(name: string, pc?: bigint): readonly number[] {
+    return this.names?.functions(name, this.#unitAt(pc)) ?? [];
+  }
+
+  /** Variables of static storage: global ones, those of files, those of functions. */
+  variablesNamed(name: string, pc?: bigint): readonly number[] {
+    return this.names?.variables(name, this.#unitAt(pc)) ?? [];
+  }
+
+  /** Complete types: tags of structures, unions and enumerations, typedefs, base types. */
+  typesNamed(name: string, kind?: TypeKind, pc?: bigint): readonly number[] {
+    return this.names?.types(name, kind, this.#unitAt(pc)) ?? [];
+  }
+
+  /** The enumerations that have an enumerator of that name. */
+  enumeratorsNamed(name: string, pc?: bigint): readonly number[] {
+    return this.names?.enumerations(name, this.#unitAt(pc)) ?? [];
+  }
+
   close(): void {
+    this.#debug?.names.close();
     this.#elf.close();
+  }
+
+  #unitAt(pc: bigint | undefined): Unit | undefined {
+    return pc === undefined ? undefined : this.#debugInformation()?.units.containing(pc);
+  }
+
+  /** What an index depends on. The sizes tell the files of one build-id apart: with split or compressed debug
+   *  information the offsets of entries may be others. */
+  #indexKey(): string {
+    const identity = this.buildId === undefined ? this.#elf.identity() : `build-id:${this.buildId}`;
+    const sizes = ['.debug_info', '.debug_abbrev', '.debug_str'].map((name) => this.#sections.find(name)?.size ?? 0);
+    return `${identity}:${sizes.join(',')}`;
   }
 
   #symbolTable(): SymbolTable | undefined {
@@ -235,6 +279,7 @@ export class SymbolFile {
         inlines: new Inlines(dies, scopes, tableOf, patchableBytes),
         variables: new Variables(dies, new DwarfTypes(dies)),
         locator: new Locator(dies, scopes),
+        names: new NameIndex(dies, this.#indexKey(), this.indexOptions),
       };
     }
     return this.#debug;

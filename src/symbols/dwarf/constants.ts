@@ -32,6 +32,8 @@ export const DW_TAG = {
   restrictType: 0x37,
   namespace: 0x39,
   unspecifiedType: 0x3b,
+  partialUnit: 0x3c,
+  typeUnit: 0x41,
   rvalueReferenceType: 0x42,
   atomicType: 0x47,
   callSite: 0x48,

@@ -21,15 +21,7 @@ export interface Scope {
   readonly depth: number;
 }
 
-/** A subprogram DIE that has no code of its own: an abstract instance or a declaration. */
-export interface NamedDie {
-  readonly die: number;
-  readonly name: FormValue | undefined;
-  readonly origin: number | undefined;
-}
-
 const scopeAttributes: ReadonlySet<number> = new Set([
-  DW_AT.name,
   DW_AT.lowPc,
   DW_AT.highPc,
   DW_AT.ranges,
@@ -37,7 +29,6 @@ const scopeAttributes: ReadonlySet<number> = new Set([
   DW_AT.abstractOrigin,
   DW_AT.specification,
 ]);
-const nameAttributes: ReadonlySet<number> = new Set([DW_AT.name, DW_AT.abstractOrigin, DW_AT.specification]);
 
 /** Children of these cannot be functions with code, nor contain any, in what C compilers, clang and rustc write. */
 const opaqueTags: ReadonlySet<number> = new Set([
@@ -117,21 +108,6 @@ const readScopes = (units: Units, unit: Unit): Scope[] => {
     return true;
   });
   return scopes;
-};
-
-/** The subprograms that are not nested in another, with or without code. */
-export const readSubprograms = (units: Units, unit: Unit): NamedDie[] => {
-  const found: NamedDie[] = [];
-  walk(units, unit, (cursor, abbreviation, die, depth) => {
-    if (abbreviation.tag !== DW_TAG.subprogram) {
-      abbreviation.skip(cursor);
-      return depth === 0 || !opaqueTags.has(abbreviation.tag);
-    }
-    const values = abbreviation.read(cursor, unit.offset, nameAttributes);
-    found.push({ die, name: values.get(DW_AT.name), origin: originOf(values) });
-    return false;
-  });
-  return found;
 };
 
 /** Units whose scopes are kept. */

@@ -72,16 +72,23 @@ export class Units {
 
   /** The headers of all units, in the order of the section. */
   headers(): readonly UnitHeader[] {
-    if (this.#headers === undefined) {
-      const headers: UnitHeader[] = [];
-      for (let offset = 0; offset < this.info.size; ) {
-        const header = this.headerAt(offset);
-        headers.push(header);
-        offset = header.end;
-      }
-      this.#headers = headers;
+    return this.#headers ?? [...this.eachHeader()];
+  }
+
+  /** The same one by one: who peeks at each unit has the next header for nothing. */
+  *eachHeader(): Generator<UnitHeader> {
+    if (this.#headers !== undefined) {
+      yield* this.#headers;
+      return;
     }
-    return this.#headers;
+    const headers: UnitHeader[] = [];
+    for (let offset = 0; offset < this.info.size; ) {
+      const header = this.headerAt(offset);
+      headers.push(header);
+      yield header;
+      offset = header.end;
+    }
+    this.#headers = headers;
   }
 
   /** The header of the unit that an offset of .debug_info is in. */
