@@ -2,7 +2,7 @@
 
 import { DW_AT, DW_FORM } from './dwarf/constants.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
-import { innermost, type Scope, type UnitScopes } from './dwarf/scopes.ts';
+import { innermost, readScopes, type Scope, type UnitScopes } from './dwarf/scopes.ts';
 import type { Unit, Units } from './dwarf/units.ts';
 import type { Statement } from './sourceLines.ts';
 
@@ -58,8 +58,7 @@ export class BreakpointPlaces {
     const units = new Set(dies.map((die) => this.units.headerContaining(die).offset));
     for (const offset of units) {
       const unit = this.units.at(offset);
-      for (const scope of this.scopes.of(unit)) {
-        if (!wanted.has(scope.die) && (scope.origin === undefined || !wanted.has(scope.origin))) continue;
+      for (const scope of readScopes(this.units, unit, wanted)) {
         places.add(scope.kind === 'inlined' ? scope.entry : this.#afterPrologue(unit, scope, scope.entry));
       }
     }

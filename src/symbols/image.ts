@@ -229,7 +229,8 @@ export class SymbolFile {
     return this.names?.functions(name, this.#unitAt(pc)) ?? [];
   }
 
-  /** Variables of static storage: global ones, those of files, those of functions. */
+  /** Variables of static storage: global ones, those of files, those of functions. A variable that only a linker script
+   *  defines (jiffies) is found by its declaration, which has no location: its symbol has. */
   variablesNamed(name: string, pc?: bigint): readonly number[] {
     return this.names?.variables(name, this.#unitAt(pc)) ?? [];
   }

@@ -18,6 +18,8 @@ export class Abbreviation {
   readonly size: number;
   /** Where DW_AT_sibling is when everything before it has a fixed size and it is a DW_FORM_ref4; else -1. */
   readonly siblingAt: number;
+  /** The same of DW_AT_abstract_origin. */
+  readonly originAt: number;
   /** Positive: that many bytes to skip. Negative: minus a form whose size depends on its value. */
   readonly #skips: readonly number[];
 
@@ -32,8 +34,10 @@ export class Abbreviation {
     const skips: number[] = [];
     let run = 0;
     let siblingAt = -1;
+    let originAt = -1;
     for (const { name, form } of attributes) {
       if (name === DW_AT.sibling && form === DW_FORM.ref4 && skips.length === 0) siblingAt = run;
+      if (name === DW_AT.abstractOrigin && form === DW_FORM.ref4 && skips.length === 0) originAt = run;
       const size = fixedSize(form, encoding);
       if (size >= 0) {
         run += size;
@@ -47,6 +51,7 @@ export class Abbreviation {
     if (run > 0) skips.push(run);
     this.#skips = skips;
     this.siblingAt = siblingAt;
+    this.originAt = originAt;
   }
 
   has(name: number): boolean {

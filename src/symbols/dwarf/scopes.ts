@@ -82,8 +82,9 @@ const originOf = (values: ReadonlyMap<number, FormValue>): number | undefined =>
   return origin?.kind === 'reference' ? origin.offset : undefined;
 };
 
-/** Every function and inlined copy of a unit that has code. */
-const readScopes = (units: Units, unit: Unit): Scope[] => {
+/** Every function and inlined copy of a unit that has code; `wanted`: only those that are, or are made of, one of these
+ *  entries, which is much quicker. */
+export const readScopes = (units: Units, unit: Unit, wanted?: ReadonlySet<number>): Scope[] => {
   const scopes: Scope[] = [];
   walk(units, unit, (cursor, abbreviation, die, depth) => {
     const { tag } = abbreviation;
@@ -96,7 +97,19 @@ const readScopes = (units: Units, unit: Unit): Scope[] => {
       abbreviation.skip(cursor);
       return false;
     }
+    if (wanted !== undefined && !wanted.has(die) && abbreviation.originAt >= 0) {
+      const at = cursor.position;
+      cursor.position += abbreviation.originAt;
+      const origin = unit.offset + cursor.u32();
+      cursor.position = at;
+      if (!wanted.has(origin)) {
+        abbreviation.skip(cursor);
+        return true;
+      }
+    }
     const values = abbreviation.read(cursor, unit.offset, scopeAttributes);
+    const origin = originOf(values);
+    if (wanted !== undefined && !wanted.has(die) && (origin === undefined || !wanted.has(origin))) return true;
     const ranges = units.codeRanges(values, unit);
     const first = ranges[0];
     if (first === undefined) return false;
@@ -104,7 +117,7 @@ const readScopes = (units: Units, unit: Unit): Scope[] => {
     // A constant is relative to the lowest address of the entity (2.18).
     const entry =
       entryPc?.kind === 'constant' ? first.start + entryPc.value : (units.address(entryPc, unit) ?? first.start);
-    scopes.push({ kind, die, origin: originOf(values), ranges, entry, depth });
+    scopes.push({ kind, die, origin, ranges, entry, depth });
     return true;
   });
   return scopes;

@@ -55,12 +55,17 @@ class Collector implements NameSink {
     enumerators: new Pairs(),
   };
   readonly #seen = new SeenTypes();
+  /** The first declaration of each variable. */
+  readonly #declared = new Map<NameReference, number>();
 
   function(name: NameReference, die: number): void {
     this.#pairs.functions.push(name, die);
   }
   variable(name: NameReference, die: number): void {
     this.#pairs.variables.push(name, die);
+  }
+  declaredVariable(name: NameReference, die: number): void {
+    if (!this.#declared.has(name)) this.#declared.set(name, die);
   }
   type(name: NameReference, die: number, identity: TypeIdentity): void {
     if (this.#seen.add(name, identity)) this.#pairs.types.push(name, die);
@@ -86,6 +91,9 @@ class Collector implements NameSink {
       }
       return known;
     };
+    const { variables } = this.#pairs;
+    const defined = new Set(variables.names.subarray(0, variables.count));
+    for (const [name, die] of this.#declared) if (!defined.has(name)) variables.push(name, die);
     const tables = tableNames.map((table) => {
       const { names, entries, count } = this.#pairs[table];
       const hashed = Uint32Array.from(names.subarray(0, count), hash);

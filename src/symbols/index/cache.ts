@@ -15,7 +15,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { messageOf } from '../../base/errors.ts';
 import { type IndexBytes, IndexReader } from './layout.ts';
 import { hashOf } from './nameHash.ts';
@@ -57,7 +57,7 @@ export class IndexCache {
   /** Writes an index whole or not at all; of several builders of one the last wins. Throws an Error when it cannot. */
   write(key: string, bytes: Uint8Array): void {
     const path = this.path(key);
-    mkdirSync(this.folder, { recursive: true });
+    makeFolder(this.folder);
     const temporary = `${path}.${process.pid}-${Math.random().toString(36).slice(2)}.tmp`;
     try {
       const descriptor = openSync(temporary, 'wx');
@@ -97,6 +97,20 @@ export class IndexCache {
     }
   }
 }
+
+/** With the folders above it. mkdirSync's own `recursive` never ends where the system says ENOENT for a folder whose
+ *  parent is there, as in /proc (Node 20). */
+const makeFolder = (path: string, hasParent = false): void => {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return; // if it is no folder, writing to it says so
+    if (code !== 'ENOENT' || hasParent || dirname(path) === path) throw error;
+    makeFolder(dirname(path));
+    makeFolder(path, true);
+  }
+};
 
 /** Searches touch neighbouring words. */
 const windowBytes = 1 << 14;

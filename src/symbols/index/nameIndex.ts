@@ -105,7 +105,7 @@ export class NameIndex {
     return this.#find('functions', name, near);
   }
 
-  /** Variables of static storage, those of functions too. */
+  /** Variables of static storage, those of functions too. One that no unit defines is found by a declaration. */
   variables(name: string, near?: Unit): number[] {
     return this.#find('variables', name, near);
   }

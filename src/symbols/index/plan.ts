@@ -14,6 +14,8 @@ export type Role =
   | 'block'
   | 'function'
   | 'variable'
+  /** A variable that is defined elsewhere. */
+  | 'declared'
   | 'type'
   | 'enumeration'
   | 'enumerator';
@@ -72,8 +74,8 @@ export const isAddress = (operation: number | undefined): boolean =>
   operation === DW_OP.addr || operation === DW_OP.addrx || operation === DW_OP.gnuAddrIndex;
 
 const roleOf = (abbreviation: Abbreviation): Role => {
-  // Declarations say too little: what completes them has its own entry, here or in another unit.
-  if (abbreviation.has(DW_AT.declaration)) return 'pass';
+  // What completes a declaration has its own entry, here or in another unit.
+  if (abbreviation.has(DW_AT.declaration)) return abbreviation.tag === DW_TAG.variable ? 'declared' : 'pass';
   switch (abbreviation.tag) {
     case DW_TAG.compileUnit:
     case DW_TAG.partialUnit:

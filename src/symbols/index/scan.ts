@@ -27,6 +27,8 @@ export interface NameSink {
   /** A definition, or the abstract instance of a function that is inlined (3.3.8.1). */
   function(name: NameReference, die: number): void;
   variable(name: NameReference, die: number): void;
+  /** Only a declaration: the definition may be in another unit, or, as that of `jiffies`, in a linker script. */
+  declaredVariable(name: NameReference, die: number): void;
   type(name: NameReference, die: number, identity: TypeIdentity): void;
   /** A complete enumeration; one without a name is known by its first enumerator. True asks for its enumerators. */
   enumeration(name: NameReference | undefined, first: NameReference, die: number, identity: TypeIdentity): boolean;
@@ -137,12 +139,13 @@ class UnitWalk {
       const plan = this.scan.planOf(this.table, code, cursor, start);
       const { abbreviation, role } = plan;
       const attributes = cursor.position;
+      abbreviation.skip(cursor); // fails when the attributes are not all there
       if (role !== 'pass' && ignoredDepth < 0) {
+        const behind = cursor.position;
         if (functionDepth < 0) this.#named(plan, attributes, cursor.base + start);
         else if (role === 'variable') this.#functionStatic(plan, attributes, cursor.base + start);
-        cursor.position = attributes;
+        cursor.position = behind;
       }
-      abbreviation.skip(cursor);
       if (!abbreviation.hasChildren) {
         if (depth === 0) return;
         continue;
@@ -167,6 +170,9 @@ class UnitWalk {
       if (name !== undefined) sink.type(name, die, this.#identity(plan, at));
     } else if (role === 'enumeration') {
       this.#enumeration(plan, at, die);
+    } else if (role === 'declared') {
+      const name = this.#name(plan, at);
+      if (name !== undefined) sink.declaredVariable(name, die);
     } else if (role === 'function' || role === 'variable') {
       const name = this.#name(plan, at);
       if (name === undefined) this.#completion(role, plan, at, die);
@@ -203,6 +209,7 @@ class UnitWalk {
     cursor.position = position;
     const plan = this.scan.planOf(this.table, cursor.uleb(), cursor, position);
     const at = cursor.position;
+    plan.abbreviation.skip(cursor);
     const name = this.#name(plan, at);
     if (name !== undefined) return name;
     const origin = this.#value(plan, at, DW_AT.specification) ?? this.#value(plan, at, DW_AT.abstractOrigin);
@@ -226,6 +233,8 @@ class UnitWalk {
       if (code === 0) return;
       const child = this.scan.planOf(this.table, code, cursor, position);
       const attributes = cursor.position;
+      child.abbreviation.skip(cursor);
+      position = cursor.position;
       // A member function of a C++ or Rust enumeration may have children: what follows is not read.
       if (child.role !== 'enumerator') return;
       const enumerator = this.#name(child, attributes);
@@ -234,9 +243,6 @@ class UnitWalk {
         first = false;
         this.sink.enumerator(enumerator, die);
       }
-      cursor.position = attributes;
-      child.abbreviation.skip(cursor);
-      position = cursor.position;
     }
   }
 

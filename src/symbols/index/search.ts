@@ -16,10 +16,13 @@ export class NameSearch {
   /** Offsets in .debug_info of what the units have under a name, in the order of the section, unit by unit. */
   *find(table: TableName, name: string): Generator<number[]> {
     const sink = this.#sink(table, name);
+    let any = false;
     for (const header of this.#unitsNaming(name, sink.offsets)) {
       const found = this.#in(header, sink);
+      any ||= found.length > 0;
       if (found.length > 0) yield found;
     }
+    if (!any && sink.declared !== undefined) yield [sink.declared];
   }
 
   /** The same of one unit. */
@@ -96,6 +99,8 @@ const sampleBytes = 1 << 16;
 /** Keeps what has one name. */
 class OneName implements NameSink {
   found: number[] = [];
+  /** The first declaration of a variable of that name. */
+  declared: number | undefined;
 
   constructor(
     readonly scan: NameScan,
@@ -110,6 +115,9 @@ class OneName implements NameSink {
   }
   variable(name: NameReference, die: number): void {
     if (this.table === 'variables' && this.#is(name)) this.found.push(die);
+  }
+  declaredVariable(name: NameReference, die: number): void {
+    if (this.table === 'variables' && this.#is(name)) this.declared ??= die;
   }
   type(name: NameReference, die: number): void {
     if (this.table === 'types' && this.#is(name)) this.found.push(die);
