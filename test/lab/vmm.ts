@@ -4,6 +4,8 @@ export interface GuestOptions {
   cpus?: number;
   /** In MiB. */
   memory?: number;
+  /** QEMU: makes the VM and does not let it run. */
+  paused?: boolean;
 }
 
 /**
@@ -13,7 +15,7 @@ export interface GuestOptions {
 export function guestCommand(
   vmm: 'kvmtool' | 'qemu',
   parameters = '',
-  { cpus = 2, memory = 192 }: GuestOptions = {},
+  { cpus = 2, memory = 192, paused = false }: GuestOptions = {},
 ): string {
   const common = `quiet panic=-1 nokaslr cryptomgr.notests=1 rdinit=/init ${parameters}`;
   if (vmm === 'kvmtool') {
@@ -24,7 +26,7 @@ export function guestCommand(
   }
   return (
     `exec qemu-system-aarch64 -M virt,gic-version=3 -accel kvm -cpu host -smp ${cpus} -m ${memory}` +
-    ' -display none -nodefaults -serial stdio -no-reboot' +
+    ` -display none -nodefaults -serial stdio -no-reboot${paused ? ' -S' : ''}` +
     ` -kernel /lab/guest/Image -initrd /lab/guest/initrd -append "console=ttyAMA0 ${common}"`
   );
 }

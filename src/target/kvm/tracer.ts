@@ -159,6 +159,11 @@ export class Tracer {
     }
   }
 
+  /** Gives back an event that could not be dealt with. */
+  putBack(event: ThreadEvent): void {
+    this.#queue.unshift(event);
+  }
+
   /** The next event of one thread, blocking the process: only where it is microseconds away. `undefined` when the thread
    *  cannot be waited for any more. */
   nextOf(tid: number): WaitStatus | undefined {

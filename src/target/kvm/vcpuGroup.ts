@@ -29,7 +29,7 @@ export const exitStatus = (status: WaitStatus): ExitStatus => ({
 });
 
 /** A vCPU thread comes to KVM_RUN within microseconds, unless its VMM holds it back. */
-const patienceMs = 30_000;
+const patienceMs = 15_000;
 const notRunning =
   'A vCPU of the VM does not run: it is paused, or was not started yet. Let it run in its VMM (QEMU: "cont"), and attach again.';
 
@@ -175,7 +175,12 @@ export class VcpuGroup {
     const { tid, status } = await this.tracer.next();
     const thread = this.#threads.get(tid);
     if (!thread || status.kind !== 'stopped') return undefined;
-    return this.#handle(thread, status, isStopping()) ? thread : undefined;
+    try {
+      return this.#handle(thread, status, isStopping()) ? thread : undefined;
+    } catch (thrown) {
+      this.tracer.putBack({ tid, status }); // it is still stopped, and whoever lets it go must find that out
+      throw thrown;
+    }
   }
 
   /** Some thread runs, or all are gone and the process is about to be. */

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { MemoryFault, UserError } from '../../../src/base/errors.ts';
+import { Gva } from '../../../src/base/address.ts';
+import { MemoryFault, SessionError, UserError } from '../../../src/base/errors.ts';
 import type { ExitTrapChoice } from '../../../src/target/connection.ts';
+import { kvmDescriptors } from '../../../src/target/kvm/procfs.ts';
 import { guestCommand } from '../vmm.ts';
 import { afterwards, check, within } from './report.ts';
 import {
@@ -86,6 +88,40 @@ await check('attach to a VM that is debugged already', async () => {
 });
 
 await check(
+  'attach to a VM that is paused',
+  async () => {
+    const vm = startLinux('qemu', 'guest.do=ticks', { paused: true });
+    await until('it has its vCPUs', () => kvmDescriptors(vm.pid).vcpus.size === 2);
+    // By another process: libuv takes the stops of a child's first thread for its end.
+    const refusal = await debuggerAs(undefined, 'quiet', `${vm.pid}`).output.waitFor(/REFUSED (.*)\n/);
+    assert.match(refusal[1] ?? '', /^UserError: .*does not run: it is paused/);
+    for (const line of imprint(vm.pid)) assert.doesNotMatch(line, /TracerPid:\s*[1-9]/);
+    await noGuardian();
+  },
+  { timeout: 60_000 },
+);
+
+await check(
+  'the guardian is killed while breakpoints are set',
+  async () => {
+    const vm = startLinux(vmm, 'guest.do=ticks');
+    await vm.output.waitFor(/GUEST-TICK 1/);
+    const target = await attach(vm.pid);
+    const [pc = 0n] = [...(await target.readRegisters(0, ['pc'])).values()];
+    await target.insert({ kind: 'hardware', address: Gva(pc & ~3n) }, 0);
+    for (const line of processes(/guardian\.mjs/)) process.kill(Number.parseInt(line, 10), 'SIGKILL');
+    await noGuardian();
+    await assert.rejects(
+      target.resume(),
+      (thrown) => thrown instanceof SessionError && /restore the VM/.test(thrown.message),
+    );
+    await target.detach();
+    await vm.output.ticks();
+  },
+  { timeout: 60_000 },
+);
+
+await check(
   'users without rights: another one, and the owner under Yama',
   async () => {
     const user = '1000';
@@ -144,6 +180,9 @@ await check(
     await assert.rejects(launchAs(['/bin/true'], environment), says(/"\/bin\/true" exited with status 0 before/));
     const selfKill = launchAs(['/bin/sh', '-c', 'kill -SEGV $$'], environment);
     await assert.rejects(selfKill, says(/ended by signal 11/));
+    // A process that it leaves behind has its terminal open still.
+    const leaving = launchAs(['/bin/sh', '-c', 'echo sorry; sleep 300 & exit 3'], environment);
+    await assert.rejects(within(20_000, 'the end of the shell', leaving), says(/exited with status 3 .*sorry/s));
     assert.deepEqual(processes(/^\S*lkvm run/), []);
   },
   { skip: lkvm },
