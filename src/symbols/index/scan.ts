@@ -296,7 +296,8 @@ class UnitWalk {
     const cursor = this.#cursor;
     const behind = cursor.position;
     const sibling = this.unit.offset + this.#view.getUint32(at, true) - cursor.base;
-    if (sibling < behind) cursor.fail(`the sibling at ${sibling + cursor.base} is not behind the entry`, at);
+    if (sibling < behind || sibling > cursor.bytes.length)
+      cursor.fail(`the sibling at ${sibling + cursor.base} is not behind the entry in its unit`, at);
     cursor.position = sibling;
   }
 }
