@@ -70,6 +70,6 @@ export const addressSubcommand: Subcommand = {
   summary: 'the functions around an address, inlined ones too, and their lines',
   run(image, operands) {
     const descriptions = operands.map((text) => describe(image, parseAddress(text)));
-    return { json: descriptions, text: descriptions.flatMap(textOf) };
+    return { json: () => descriptions, text: () => descriptions.flatMap(textOf) };
   },
 };

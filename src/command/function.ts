@@ -12,15 +12,18 @@ export const functionSubcommand: Subcommand = {
       throw new UserError(`There is no function ${name} in ${image.path}. Names are those of C, without parentheses.`);
     }
     return {
-      json: locations.map(({ address, file, line }) => ({
-        address: hex(address),
-        function: name,
-        file: file || null,
-        line: line || null,
-      })),
-      text: locations.map(
-        ({ address, file, line }) => `${name} at ${hex(address)}${file === '' ? '' : `: file ${file}, line ${line}`}.`,
-      ),
+      json: () =>
+        locations.map(({ address, file, line }) => ({
+          address: hex(address),
+          function: name,
+          file: file || null,
+          line: line || null,
+        })),
+      text: () =>
+        locations.map(
+          ({ address, file, line }) =>
+            `${name} at ${hex(address)}${file === '' ? '' : `: file ${file}, line ${line}`}.`,
+        ),
     };
   },
 };

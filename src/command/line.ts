@@ -17,16 +17,18 @@ export const lineSubcommand: Subcommand = {
       );
     }
     return {
-      json: locations.map(({ address, file, line }) => ({
-        address: hex(address),
-        function: image.inlinesAt(address)[0]?.name ?? image.symbolAt(address)?.symbol.name ?? null,
-        file,
-        line,
-      })),
-      text: locations.map(
-        ({ address, file, line }) =>
-          `Line ${line} of "${file}" starts at address ${hex(address)}${symbolic(image, address)}`,
-      ),
+      json: () =>
+        locations.map(({ address, file, line }) => ({
+          address: hex(address),
+          function: image.inlinesAt(address)[0]?.name ?? image.symbolAt(address)?.symbol.name ?? null,
+          file,
+          line,
+        })),
+      text: () =>
+        locations.map(
+          ({ address, file, line }) =>
+            `Line ${line} of "${file}" starts at address ${hex(address)}${symbolic(image, address)}`,
+        ),
     };
   },
 };

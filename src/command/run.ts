@@ -76,7 +76,14 @@ const answer = async ({ path, subcommand, operands, json }: Question, { out }: O
   const image = SymbolFile.open(path);
   try {
     const found = await subcommand.run(image, operands);
-    out(json ? `${JSON.stringify(found.json)}\n` : found.text.map((line) => `${line}\n`).join(''));
+    out(
+      json
+        ? `${JSON.stringify(found.json())}\n`
+        : found
+            .text()
+            .map((line) => `${line}\n`)
+            .join(''),
+    );
   } finally {
     image.close();
   }

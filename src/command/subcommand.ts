@@ -4,10 +4,10 @@ import { UserError } from '../base/errors.ts';
 import type { SymbolFile } from '../symbols/image.ts';
 
 export interface Answer {
-  /** What `--json` prints. */
-  readonly json: unknown;
+  /** What `--json` prints. Only one of the two is asked for: each may have to look up more. */
+  json(): unknown;
   /** Lines of plain output, which read like gdb's. */
-  readonly text: readonly string[];
+  text(): readonly string[];
 }
 
 export interface Subcommand {

@@ -22,21 +22,35 @@ export class BreakpointPlaces {
   ofStatements(statements: readonly Statement[]): Statement[] {
     const places = new Map<Scope, Statement>();
     const unscoped = new Map<bigint, Statement>();
-    for (const statement of statements) {
-      const unit = this.units.containing(statement.address);
-      const scope = unit === undefined ? undefined : innermost(this.scopes.of(unit), statement.address);
-      if (unit === undefined || scope === undefined) {
-        // Assembly without function entries: one for each run of rows.
-        if (!statement.continues) unscoped.set(statement.address, statement);
-        continue;
+    for (const [unit, group] of this.#byUnit(statements)) {
+      const around = group.map(({ address }) => address).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+      const scopes = unit === undefined ? [] : readScopes(this.units, unit, { around });
+      for (const statement of group) {
+        const scope = innermost(scopes, statement.address);
+        if (unit === undefined || scope === undefined) {
+          // Assembly without function entries: one for each run of rows.
+          if (!statement.continues) unscoped.set(statement.address, statement);
+          continue;
+        }
+        const known = places.get(scope);
+        if (known !== undefined && known.address <= statement.address) continue;
+        places.set(scope, { ...statement, address: this.#afterPrologue(unit, scope, statement.address) });
       }
-      const known = places.get(scope);
-      if (known !== undefined && known.address <= statement.address) continue;
-      places.set(scope, { ...statement, address: this.#afterPrologue(unit, scope, statement.address) });
     }
     const all = new Map<bigint, Statement>();
     for (const statement of [...places.values(), ...unscoped.values()]) all.set(statement.address, statement);
     return [...all.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+  }
+
+  #byUnit(statements: readonly Statement[]): Iterable<readonly [Unit | undefined, readonly Statement[]]> {
+    const groups = new Map<number | undefined, { readonly unit: Unit | undefined; readonly group: Statement[] }>();
+    for (const statement of statements) {
+      const unit = this.units.containing(statement.address);
+      const known = groups.get(unit?.offset);
+      if (known === undefined) groups.set(unit?.offset, { unit, group: [statement] });
+      else known.group.push(statement);
+    }
+    return [...groups.values()].map(({ unit, group }) => [unit, group]);
   }
 
   /** The place for a function known by its symbol. A patchable function's DWARF may begin behind its symbol, after the
@@ -58,7 +72,7 @@ export class BreakpointPlaces {
     const units = new Set(dies.map((die) => this.units.headerContaining(die).offset));
     for (const offset of units) {
       const unit = this.units.at(offset);
-      for (const scope of readScopes(this.units, unit, wanted)) {
+      for (const scope of readScopes(this.units, unit, { wanted })) {
         places.add(scope.kind === 'inlined' ? scope.entry : this.#afterPrologue(unit, scope, scope.entry));
       }
     }

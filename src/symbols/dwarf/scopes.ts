@@ -82,9 +82,14 @@ const originOf = (values: ReadonlyMap<number, FormValue>): number | undefined =>
   return origin?.kind === 'reference' ? origin.offset : undefined;
 };
 
-/** Every function and inlined copy of a unit that has code; `wanted`: only those that are, or are made of, one of these
- *  entries, which is much quicker. */
-export const readScopes = (units: Units, unit: Unit, wanted?: ReadonlySet<number>): Scope[] => {
+/** Every function and inlined copy of a unit that has code; only some of them is much quicker. `wanted`: those that are,
+ *  or are made of, one of these entries. `around`: those around one of these addresses, which ascend; what is in a
+ *  function without such an address is passed over. */
+export const readScopes = (
+  units: Units,
+  unit: Unit,
+  { wanted, around }: { readonly wanted?: ReadonlySet<number>; readonly around?: readonly bigint[] } = {},
+): Scope[] => {
   const scopes: Scope[] = [];
   walk(units, unit, (cursor, abbreviation, die, depth) => {
     const { tag } = abbreviation;
@@ -113,6 +118,7 @@ export const readScopes = (units: Units, unit: Unit, wanted?: ReadonlySet<number
     const ranges = units.codeRanges(values, unit);
     const first = ranges[0];
     if (first === undefined) return false;
+    if (around !== undefined && !ranges.some((range) => holdsOne(range, around))) return false;
     const entryPc = values.get(DW_AT.entryPc);
     // A constant is relative to the lowest address of the entity (2.18).
     const entry =
@@ -121,6 +127,18 @@ export const readScopes = (units: Units, unit: Unit, wanted?: ReadonlySet<number
     return true;
   });
   return scopes;
+};
+
+const holdsOne = ({ start, end }: AddressRange, ascending: readonly bigint[]): boolean => {
+  let first = 0;
+  let last = ascending.length;
+  while (first < last) {
+    const middle = (first + last) >>> 1;
+    if ((ascending[middle] ?? 0n) < start) first = middle + 1;
+    else last = middle;
+  }
+  const found = ascending[first];
+  return found !== undefined && found < end;
 };
 
 /** Units whose scopes are kept. */
