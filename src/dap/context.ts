@@ -1,8 +1,11 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { UserError } from '../base/errors.ts';
 import type { Debugger } from '../debugger/debugger.ts';
+import { type FramePosition, innermostFrame } from '../debugger/scope.ts';
 import type { StopContext } from '../debugger/stopContext.ts';
 import type { SymbolSource } from '../debugger/symbols.ts';
+import type { ValueFormat } from '../symbols/format.ts';
+import type { Value } from '../symbols/value.ts';
 import type { Connector } from '../target/connection.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { Fields } from './fields.ts';
@@ -36,20 +39,23 @@ export interface ClientFeatures {
 }
 
 /** What ids of variables stand for. */
-export type VariableHandle =
-  | {
-      readonly kind: 'group';
-      readonly vcpu: Vcpu;
-      readonly frame: number;
-      readonly group: 'general' | 'float' | 'system';
-    }
-  | { readonly kind: 'topic'; readonly vcpu: Vcpu; readonly frame: number; readonly topic: string }
-  | { readonly kind: 'fields'; readonly vcpu: Vcpu; readonly frame: number; readonly register: string };
+export type VariableHandle = FramePosition &
+  (
+    | { readonly kind: 'group'; readonly group: 'general' | 'float' | 'system' }
+    | { readonly kind: 'topic'; readonly topic: string }
+    | { readonly kind: 'fields'; readonly register: string }
+    | { readonly kind: 'variables'; readonly which: 'argument' | 'local' | 'static' | 'file' }
+    /** Parts of a value; `expression` is what means it. */
+    | {
+        readonly kind: 'value';
+        readonly value: Value;
+        readonly expression: string;
+        readonly format: ValueFormat | undefined;
+      }
+  );
 
-export interface FrameHandle {
-  readonly vcpu: Vcpu;
-  readonly frame: number;
-}
+export type RegisterHandle = Extract<VariableHandle, { kind: 'group' | 'topic' | 'fields' }>;
+export type FrameHandle = FramePosition;
 
 /** What a handler may use. One for each request. */
 export interface RequestContext {
@@ -95,12 +101,17 @@ export function vcpuOf(args: Fields, context: RequestContext): Vcpu {
 }
 
 /** The frame that `frameId` names, or the innermost one of the vCPU in focus. */
-export function frameOf(args: Fields, context: RequestContext): FrameHandle & { readonly context: StopContext } {
+export function frameOf(args: Fields, context: RequestContext): FramePosition & { readonly context: StopContext } {
   const current = stopped(context);
   const id = args.optionalInteger('frameId');
-  if (id === undefined) return { context: current, vcpu: current.focus, frame: 0 };
+  if (id === undefined) return { context: current, ...innermostFrame(current.focus) };
   const handle = context.frames.get(id);
   return { context: handle.context, ...handle.value };
+}
+
+/** The client's views show what may have changed with a register or memory. */
+export function changed({ client }: RequestContext): void {
+  if (client.features.invalidatedEvent) client.event('invalidated', { areas: ['stacks', 'variables'] });
 }
 
 /** Types the body of a handler: `satisfies` alone would widen it. */

@@ -1,9 +1,11 @@
 import type { Handler } from './context.ts';
 import * as breakpoints from './requests/breakpoints.ts';
+import * as evaluation from './requests/evaluation.ts';
 import * as execution from './requests/execution.ts';
-import * as inspection from './requests/inspection.ts';
 import * as lifecycle from './requests/lifecycle.ts';
 import * as memory from './requests/memory.ts';
+import * as stack from './requests/stack.ts';
+import * as variables from './requests/variables.ts';
 
 /** Every request the adapter answers; any other is an error. */
 export const handlers: Readonly<Record<string, Handler>> = {
@@ -30,12 +32,12 @@ export const handlers: Readonly<Record<string, Handler>> = {
   stepOut: execution.stepOut,
   threads: execution.threads,
 
-  stackTrace: inspection.stackTrace,
-  scopes: inspection.scopes,
-  variables: inspection.variables,
-  setVariable: inspection.setVariable,
-  evaluate: inspection.evaluateRequest,
-  setExpression: inspection.setExpression,
+  stackTrace: stack.stackTrace,
+  scopes: stack.scopes,
+  variables: variables.variables,
+  setVariable: variables.setVariable,
+  evaluate: evaluation.evaluateRequest,
+  setExpression: evaluation.setExpression,
 
   source: memory.source,
   disassemble: memory.disassemble,

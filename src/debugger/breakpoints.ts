@@ -129,7 +129,9 @@ export class Breakpoints {
     const breakpoint = new Breakpoint(this.#nextId++, request);
     this.#all.set(breakpoint.id, breakpoint);
     try {
-      breakpoint.parsed = parseConditions(request);
+      const lookup = await context.pc(vcpu);
+      const isType = (name: string): boolean => this.symbols?.typeNamed(undefined, name, lookup) !== undefined;
+      breakpoint.parsed = parseConditions(request, isType);
       if (request.kind === 'data') {
         const { address, length, access } = request;
         const site = { kind: 'data', address, length, access, mode: 'hardware' } as const;

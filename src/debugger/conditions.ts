@@ -1,6 +1,8 @@
 import { messageOf, UserError } from '../base/errors.ts';
-import { type EvaluationScope, evaluateExpression, format } from './evaluate.ts';
-import { type Expression, parseExpression } from './expression.ts';
+import { type EvaluationScope, evaluateExpression } from './evaluate.ts';
+import { parseExpression, parseInput } from './expression/parser.ts';
+import type { Expression, Input } from './expression/syntax.ts';
+import { requireFormat, resultText } from './presentation.ts';
 
 /** What decides, beside its address, whether a breakpoint stops. All texts are as the user wrote them. */
 export interface Conditions {
@@ -12,7 +14,10 @@ export interface Conditions {
 /** Whether the n-th time (from 1) counts. */
 export type HitCondition = (hits: number) => boolean;
 
-type LogPart = { readonly text: string } | { readonly expression: Expression };
+type LogPart = { readonly text: string } | { readonly input: Input };
+
+/** Whether a name is a type's: C's grammar depends on it. */
+type IsType = (name: string) => boolean;
 
 export interface ParsedConditions {
   readonly condition: Expression | undefined;
@@ -21,11 +26,14 @@ export interface ParsedConditions {
 }
 
 /** UserError says which of the texts does not parse and why. */
-export function parseConditions({ condition, hitCondition, logMessage }: Conditions): ParsedConditions {
+export function parseConditions(
+  { condition, hitCondition, logMessage }: Conditions,
+  isType: IsType = () => false,
+): ParsedConditions {
   return {
-    condition: condition?.trim() ? parseNamed('condition', () => parseExpression(condition)) : undefined,
+    condition: condition?.trim() ? parseNamed('condition', () => parseExpression(condition, isType)) : undefined,
     hitCondition: hitCondition?.trim() ? parseHitCondition(hitCondition) : undefined,
-    log: logMessage ? parseNamed('log message', () => parseLogMessage(logMessage)) : undefined,
+    log: logMessage ? parseNamed('log message', () => parseLogMessage(logMessage, isType)) : undefined,
   };
 }
 
@@ -64,32 +72,30 @@ export function parseHitCondition(text: string): HitCondition {
 }
 
 /** Text with expressions in braces; `\{` is a brace. */
-function parseLogMessage(text: string): readonly LogPart[] {
+function parseLogMessage(text: string, isType: IsType): readonly LogPart[] {
   const parts: LogPart[] = [];
   const pattern = /\\([{}\\])|\{([^{}]*)\}|[^\\{]+|[\\{]/g;
   for (const [whole, escaped, expression] of text.matchAll(pattern)) {
-    if (expression !== undefined) parts.push({ expression: parseExpression(expression) });
-    else if (whole === '{') throw new UserError(`\`${text}\` has a { without its }; write \\{ for a brace.`);
+    if (expression !== undefined) {
+      const input = parseInput(expression, isType);
+      requireFormat(input.format);
+      parts.push({ input });
+    } else if (whole === '{') throw new UserError(`\`${text}\` has a { without its }; write \\{ for a brace.`);
     else parts.push({ text: escaped ?? whole });
   }
   return parts;
 }
 
 /** The text of a logpoint. What cannot be evaluated is shown in place: a logpoint does not stop the guest. */
-export async function formatLog(
-  parts: readonly LogPart[],
-  scope: EvaluationScope,
-  describe: (address: bigint) => string | undefined,
-): Promise<string> {
+export async function formatLog(parts: readonly LogPart[], scope: EvaluationScope): Promise<string> {
   const texts: string[] = [];
   for (const part of parts) {
     if ('text' in part) texts.push(part.text);
     else {
       texts.push(
-        await evaluateExpression(part.expression, scope).then(
-          (value) => format(value, describe),
-          (error: unknown) => `<${messageOf(error)}>`,
-        ),
+        await evaluateExpression(part.input.expression, scope)
+          .then((result) => resultText(result, scope, requireFormat(part.input.format)))
+          .catch((error: unknown) => `<${messageOf(error)}>`),
       );
     }
   }

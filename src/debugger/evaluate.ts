@@ -1,253 +1,352 @@
+// Evaluates expressions in a frame: C's meaning, on values that are read from the guest when they are needed.
+
 import { Gva, hex } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
-import type { VirtualMemory } from '../base/memory.ts';
+import { declaration, type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
 import {
-  type BinaryOperator,
-  type Expression,
-  type IntegerType,
-  parseExpression,
-  signedInt,
-  unsignedLong,
-} from './expression.ts';
+  addressOf,
+  bytesOf,
+  constantValue,
+  elementOf,
+  findMember,
+  integerBytes,
+  integerOf,
+  isScalar,
+  memoryValue,
+  type Value,
+  type ValueAccess,
+} from '../symbols/value.ts';
+import { doubleWord, signedInt, signedLong, unsignedInt, unsignedLong, word } from './expression/builtinTypes.ts';
+import { applyBinary, applyUnary, isPointer, type Scalar, scalar } from './expression/operators.ts';
+import { parseExpression, parseInput } from './expression/parser.ts';
+import type { Expression, PathStep } from './expression/syntax.ts';
+import { arrayOf, pointerTo, resolveType, type TypeLookup } from './expression/typeNames.ts';
 
 /** What expressions are about: the registers of one frame, memory, and names. */
-export interface EvaluationScope {
-  readonly memory: VirtualMemory;
+export interface EvaluationScope extends TypeLookup {
+  readonly access: ValueAccess;
+  write(address: Gva, bytes: Uint8Array): Promise<void>;
   /** The register's value in the frame and its width in bits; UserError when there is none or it is not known. */
   register(name: string): Promise<{ readonly value: bigint; readonly bits: number }>;
   writeRegister(name: string, value: bigint): Promise<void>;
-  /** Run-time address of a symbol, or undefined. */
+  /** The name of a DWARF register, for `writeRegister`. */
+  registerName(number: number): string | undefined;
+  /** A local, a static or a global, by the rules of C; `where` names a file or a function instead. Functions too. */
+  variable(name: string, where: string | undefined): Promise<Value | undefined>;
+  /** A symbol of the symbol table: its run-time address. */
   symbolAddress(name: string): bigint | undefined;
+  enumerator(name: string): { readonly type: Type; readonly value: bigint } | undefined;
+  /** `name+0x10` of a run-time address. */
+  describe(address: bigint): string | undefined;
+  /** Whether a name is a type's and no variable's. */
+  isType(name: string): boolean;
 }
 
-/** Where a value lives, for assignment and for `&`. */
-export type Place =
-  | { readonly kind: 'register'; readonly name: string; readonly bits: number }
-  | { readonly kind: 'memory'; readonly address: Gva }
-  /** A name whose type is not known: it stands for its address. */
-  | { readonly kind: 'symbol'; readonly name: string; readonly address: Gva };
-
-/** `value` is a signed number when the type is signed, else unsigned. */
-export interface Value {
-  readonly value: bigint;
-  readonly type: IntegerType;
-  readonly place?: Place;
+/** What an expression stands for: a value, and what can be done to it. */
+export interface Result {
+  readonly value: Value;
+  /** `$x0`: assignable by its name. */
+  readonly register?: { readonly name: string; readonly bits: number };
+  /** A symbol of unknown type, which stands for its address. */
+  readonly symbol?: { readonly name: string; readonly address: Gva };
 }
+
+const sliceLimit = 1 << 20;
 
 /** Parses and evaluates; UserError on what is wrong with the expression, MemoryFault on what it reads. */
-export const evaluate = async (text: string, scope: EvaluationScope): Promise<Value> =>
-  evaluateExpression(parseExpression(text), scope);
+export const evaluate = (text: string, scope: EvaluationScope): Promise<Result> =>
+  evaluateExpression(
+    parseExpression(text, (name) => scope.isType(name)),
+    scope,
+  );
 
-export async function evaluateExpression(expression: Expression, scope: EvaluationScope): Promise<Value> {
-  switch (expression.kind) {
-    case 'number':
-      return make(expression.value, expression.type);
-    case 'sizeof':
-      return make(BigInt(sizeOf(expression.type)), unsignedLong);
-    case 'register': {
-      const { value, bits } = await scope.register(expression.name);
-      const type = bits > 64 ? { ...unsignedLong, name: 'u128', bytes: bits / 8 } : unsignedLong;
-      return { value, type, place: { kind: 'register', name: expression.name, bits } };
-    }
-    case 'symbol': {
-      const address = scope.symbolAddress(expression.name);
-      if (address === undefined) throw new UserError(`There is no symbol \`${expression.name}\`.`);
-      return {
-        ...make(address, unsignedLong),
-        place: { kind: 'symbol', name: expression.name, address: Gva(address) },
-      };
-    }
-    case 'cast': {
-      const { value } = await evaluateExpression(expression.operand, scope);
-      return make(value, expression.type);
-    }
-    case 'index': {
-      const base = await evaluateExpression(expression.base, scope);
-      const { value } = await evaluateExpression(expression.index, scope);
-      return load(add(base, value), scope);
-    }
-    case 'conditional': {
-      const { value } = await evaluateExpression(expression.test, scope);
-      return evaluateExpression(value !== 0n ? expression.yes : expression.no, scope);
-    }
-    case 'unary':
-      return unary(expression.operator, expression.operand, scope);
-    case 'binary':
-      return binary(expression.operator, expression.left, expression.right, scope);
-    case 'assign':
-      return assign(expression.target, expression.value, scope);
-  }
-}
-
-const sizeOf = (type: IntegerType): number => (type.pointers > 0 ? 8 : type.bytes);
-
-function make(value: bigint, type: IntegerType): Value {
-  const bits = 8 * sizeOf(type);
-  return { value: type.signed && type.pointers === 0 ? BigInt.asIntN(bits, value) : BigInt.asUintN(bits, value), type };
-}
-
-const pointee = (type: IntegerType): IntegerType => ({ ...type, pointers: type.pointers - 1 });
-
-/** Pointer arithmetic counts in elements (C11 6.5.6); void pointers in bytes, as GNU C does. */
-const scale = (type: IntegerType): bigint => (type.pointers > 0 ? BigInt(sizeOf(pointee(type))) : 1n);
-
-const add = (base: Value, offset: bigint): Value => make(base.value + offset * scale(base.type), base.type);
-
-async function load(pointer: Value, scope: EvaluationScope): Promise<Value> {
-  // Without a type an address is taken to point at an unsigned long, as gdb's `x` would show it.
-  const type = pointer.type.pointers > 0 ? pointee(pointer.type) : unsignedLong;
-  const address = Gva(pointer.value);
-  const bytes = await scope.memory.read(address, sizeOf(type));
-  return { ...make(fromBytes(bytes), type), place: { kind: 'memory', address } };
-}
-
-async function unary(operator: string, operand: Expression, scope: EvaluationScope): Promise<Value> {
-  const value = await evaluateExpression(operand, scope);
-  switch (operator) {
-    case '*':
-      return load(value, scope);
-    case '&':
-      if (value.place?.kind === 'memory' || value.place?.kind === 'symbol') {
-        const type =
-          value.place.kind === 'memory' ? { ...value.type, pointers: value.type.pointers + 1 } : unsignedLong;
-        return make(value.place.address, type);
-      }
-      throw new UserError('Only something in memory has an address.');
-    case '!':
-      return make(value.value === 0n ? 1n : 0n, signedInt);
-    case '~':
-      return make(~value.value, promote(value.type));
-    case '-':
-      return make(-value.value, promote(value.type));
-    default:
-      return make(value.value, promote(value.type));
-  }
-}
-
-// Integer promotions and usual arithmetic conversions (C11 6.3.1.1, 6.3.1.8).
-const promote = (type: IntegerType): IntegerType => (type.pointers === 0 && type.bytes < 4 ? signedInt : type);
-
-function common(left: IntegerType, right: IntegerType): IntegerType {
-  const [a, b] = [promote(left), promote(right)];
-  if (a.pointers > 0) return a;
-  if (b.pointers > 0) return b;
-  if (a.bytes !== b.bytes) return a.bytes > b.bytes ? a : b;
-  return a.signed ? b : a;
-}
-
-async function binary(
-  operator: BinaryOperator,
-  leftExpression: Expression,
-  rightExpression: Expression,
+/** As `evaluate`, with the format behind a comma: `jiffies,x`. */
+export async function evaluateInput(
+  text: string,
   scope: EvaluationScope,
-): Promise<Value> {
-  const left = await evaluateExpression(leftExpression, scope);
-  const truth = (yes: boolean): Value => make(yes ? 1n : 0n, signedInt);
-  // Short circuit: the right side may read memory that only the left side makes valid.
-  if (operator === '&&' && left.value === 0n) return truth(false);
-  if (operator === '||' && left.value !== 0n) return truth(true);
-  const right = await evaluateExpression(rightExpression, scope);
-  if (operator === '&&' || operator === '||') return truth(right.value !== 0n);
-
-  if (operator === '+' || operator === '-') {
-    const sign = operator === '+' ? 1n : -1n;
-    if (left.type.pointers > 0 && right.type.pointers > 0 && operator === '-') {
-      const bytes = BigInt.asIntN(64, left.value - right.value);
-      return make(bytes / scale(left.type), { ...unsignedLong, name: 'long', signed: true });
-    }
-    if (left.type.pointers > 0) return add(left, sign * right.value);
-    if (right.type.pointers > 0 && operator === '+') return add(right, left.value);
-  }
-  if (operator === '<<' || operator === '>>') {
-    const type = promote(left.type);
-    const by = right.value;
-    if (by < 0n || by >= BigInt(8 * sizeOf(type))) {
-      throw new UserError(`A ${typeName(type)} cannot be shifted by ${by} bits; cast it to a wider type first.`);
-    }
-    return make(operator === '<<' ? left.value << by : left.value >> by, type);
-  }
-  const type = common(left.type, right.type);
-  const [a, b] = [make(left.value, type).value, make(right.value, type).value];
-  switch (operator) {
-    case '==':
-      return truth(a === b);
-    case '!=':
-      return truth(a !== b);
-    case '<':
-      return truth(a < b);
-    case '<=':
-      return truth(a <= b);
-    case '>':
-      return truth(a > b);
-    case '>=':
-      return truth(a >= b);
-    default:
-      return make(arithmetic(operator, a, b), type);
-  }
+): Promise<Result & { readonly format: string | undefined }> {
+  const { expression, format } = parseInput(text, (name) => scope.isType(name));
+  return { ...(await evaluateExpression(expression, scope)), format };
 }
 
-function arithmetic(operator: BinaryOperator, a: bigint, b: bigint): bigint {
-  switch (operator) {
-    case '+':
-      return a + b;
-    case '-':
-      return a - b;
-    case '*':
-      return a * b;
-    case '&':
-      return a & b;
-    case '|':
-      return a | b;
-    case '^':
-      return a ^ b;
-    default:
-      if (b === 0n) throw new UserError('Division by zero.');
-      return operator === '/' ? a / b : a % b;
-  }
+export const evaluateExpression = (expression: Expression, scope: EvaluationScope): Promise<Result> =>
+  new Evaluator(scope).result(expression);
+
+/** The number an expression comes to, for conditions and the like. */
+export async function numberOf(expression: Expression, scope: EvaluationScope): Promise<bigint> {
+  const evaluator = new Evaluator(scope);
+  return (await evaluator.scalar(await evaluator.result(expression))).number;
 }
 
-async function assign(target: Expression, source: Expression, scope: EvaluationScope): Promise<Value> {
-  const { value } = await evaluateExpression(source, scope);
-  if (target.kind === 'register') {
-    const { bits } = await scope.register(target.name);
-    // A negative number means its two's complement; anything wider would be cut silently.
-    if (value >= 1n << BigInt(bits) || value < -(1n << BigInt(bits - 1))) {
-      throw new UserError(`${hex(value)} is too wide for ${target.name}, which has ${bits} bits.`);
+class Evaluator {
+  constructor(private readonly scope: EvaluationScope) {}
+
+  async result(expression: Expression): Promise<Result> {
+    switch (expression.kind) {
+      case 'number':
+        return constant(literal(expression));
+      case 'character':
+        return constant(scalar(signedInt, expression.value));
+      case 'register':
+        return this.#register(expression.name);
+      case 'name':
+        return this.#name(expression.name, expression.where);
+      case 'sizeofType':
+        return size(resolveType(expression.type, this.scope));
+      case 'sizeof':
+        return size((await this.result(expression.operand)).value.type);
+      case 'offsetof':
+        return constant(scalar(unsignedLong, await this.#offset(expression)));
+      case 'containerOf':
+        return this.#containerOf(expression);
+      case 'cast':
+        return this.#cast(resolveType(expression.type, this.scope), await this.result(expression.operand));
+      case 'unary':
+        return this.#unary(expression);
+      case 'binary':
+        return this.#binary(expression);
+      case 'conditional':
+        return this.result((await this.#truth(expression.test)) ? expression.yes : expression.no);
+      case 'member':
+        return this.#member(expression);
+      case 'index':
+        return this.#index(expression);
+      case 'slice':
+        return this.#slice(expression);
+      case 'assign':
+        return this.#assign(expression);
     }
-    const stored = BigInt.asUintN(bits, value);
-    await scope.writeRegister(target.name, stored);
-    return { value: stored, type: unsignedLong, place: { kind: 'register', name: target.name, bits } };
   }
-  const current = await evaluateExpression(target, scope);
-  if (current.place?.kind === 'symbol') {
+
+  /** The number that a result comes to in arithmetic: arrays and functions stand for their addresses (C11 6.3.2.1). */
+  async scalar({ value }: Result): Promise<Scalar> {
+    const real = stripped(value.type);
+    if (real.kind === 'array' || real.kind === 'function') {
+      const address = addressOf(value);
+      if (address === undefined) throw new UserError('An array that is not in memory has no address.');
+      const type = pointerTo(real.kind === 'array' ? real.element : value.type, this.scope.pointerSize);
+      return { type, number: address };
+    }
+    if (!isScalar(value.type)) throw new UserError(`A ${declaration(value.type)} is no number.`);
+    return { type: value.type, number: await integerOf(value, this.scope.access) };
+  }
+
+  async #number(expression: Expression): Promise<Scalar> {
+    return this.scalar(await this.result(expression));
+  }
+
+  async #truth(expression: Expression): Promise<boolean> {
+    return (await this.#number(expression)).number !== 0n;
+  }
+
+  async #register(name: string): Promise<Result> {
+    const { value, bits } = await this.scope.register(name);
+    const type = bits > 64 ? doubleWord : word;
+    return { value: constantValue(type, value), register: { name, bits } };
+  }
+
+  async #name(name: string, where: string | undefined): Promise<Result> {
+    const variable = await this.scope.variable(name, where);
+    if (variable !== undefined) return { value: variable };
+    if (where !== undefined) throw new UserError(`There is no \`${name}\` in \`${where}\`.`);
+    const enumerator = this.scope.enumerator(name);
+    if (enumerator !== undefined) return { value: constantValue(enumerator.type, enumerator.value) };
+    const address = this.scope.symbolAddress(name);
+    if (address === undefined) throw new UserError(`There is no symbol \`${name}\`.`);
+    return { value: constantValue(word, address), symbol: { name, address: Gva(address) } };
+  }
+
+  /** The member that a path leads to, as if the object were at address 0. */
+  async #walk(type: Type, path: readonly PathStep[]): Promise<Value> {
+    let current = memoryValue(type, 0n);
+    for (const step of path) {
+      if (step.kind === 'member') current = required(current, step.name);
+      else current = elementOf(current, Number((await this.#number(step.index)).number));
+    }
+    return current;
+  }
+
+  async #offset({ type, path }: Expression & { kind: 'offsetof' | 'containerOf' }): Promise<bigint> {
+    const found = await this.#walk(resolveType(type, this.scope), path);
+    const offset = addressOf(found);
+    if (offset === undefined) throw new UserError('A bit field has no offset.');
+    return offset;
+  }
+
+  async #containerOf(expression: Expression & { kind: 'containerOf' }): Promise<Result> {
+    const { number } = await this.#number(expression.pointer);
+    const type = pointerTo(resolveType(expression.type, this.scope), this.scope.pointerSize);
+    return constant(scalar(type, number - (await this.#offset(expression))));
+  }
+
+  async #cast(type: Type, operand: Result): Promise<Result> {
+    const real = stripped(type);
+    if (real.kind === 'void') throw new UserError('Nothing can be cast to void; cast to a pointer to it.');
+    // gdb too lets an object be looked at as another type.
+    if (!isScalar(type)) {
+      const address = addressOf(operand.value) ?? operand.symbol?.address;
+      if (address === undefined) throw new UserError(`Only something in memory can be seen as a ${declaration(type)}.`);
+      return { value: memoryValue(type, address) };
+    }
+    return constant(scalar(type, (await this.scalar(operand)).number));
+  }
+
+  async #unary({ operator, operand }: Expression & { kind: 'unary' }): Promise<Result> {
+    const result = await this.result(operand);
+    if (operator === '*') return this.#dereference(await this.scalar(result));
+    if (operator !== '&') return constant(applyUnary(operator, await this.scalar(result)));
+    const address = addressOf(result.value);
+    if (address !== undefined) return constant(scalar(pointerTo(result.value.type, this.scope.pointerSize), address));
+    if (result.symbol !== undefined) return constant(scalar(word, result.symbol.address));
     throw new UserError(
-      `The type of \`${current.place.name}\` is not known; assign through a cast: *(u64 *)${current.place.name} = …`,
+      result.value.bits === undefined ? 'Only something in memory has an address.' : 'A bit field has no address.',
     );
   }
-  if (current.place?.kind !== 'memory') throw new UserError('Only registers and memory can be assigned to.');
-  const bits = 8 * sizeOf(current.type);
-  if (value >= 1n << BigInt(bits) || value < -(1n << BigInt(bits - 1))) {
-    throw new UserError(`${hex(value)} is too wide for a ${typeName(current.type)}.`);
+
+  #dereference({ type, number }: Scalar): Result {
+    const real = stripped(type);
+    // Without a type an address is taken to point at a word, as gdb's `x` would show it.
+    const target = real.kind === 'pointer' ? real.target : word;
+    if (stripped(target).kind === 'void') throw new UserError('A void pointer must be cast before it is followed.');
+    return { value: memoryValue(target, BigInt.asUintN(64, number)) };
   }
-  await scope.memory.write(current.place.address, toBytes(value, bits / 8));
-  return { ...make(value, current.type), place: current.place };
+
+  async #binary({ operator, left, right }: Expression & { kind: 'binary' }): Promise<Result> {
+    const first = await this.#number(left);
+    // Short circuit: the right side may read memory that only the left side makes valid.
+    const decided = operator === '&&' ? first.number === 0n : operator === '||' && first.number !== 0n;
+    const second = decided ? first : await this.#number(right);
+    return constant(applyBinary(operator, first, second));
+  }
+
+  async #member({ base, name, arrow }: Expression & { kind: 'member' }): Promise<Result> {
+    const result = await this.result(base);
+    const pointer = isPointer(result.value.type);
+    // `.` on a pointer is followed, as gdb does; the other way round is a mistake of the user's.
+    if (arrow && !pointer && stripped(result.value.type).kind !== 'array') {
+      throw new UserError(`A ${declaration(result.value.type)} is no pointer; use \`.${name}\`.`);
+    }
+    const object = arrow || pointer ? this.#dereference(await this.scalar(result)) : result;
+    return { value: required(object.value, name) };
+  }
+
+  async #index({ base, index }: Expression & { kind: 'index' }): Promise<Result> {
+    const result = await this.result(base);
+    const { number } = await this.#number(index);
+    const real = stripped(result.value.type);
+    if (real.kind === 'array') return { value: elementOf(result.value, Number(number)) };
+    return this.#dereference(applyBinary('+', await this.#asPointer(result), scalar(signedLong, number)));
+  }
+
+  async #asPointer(result: Result): Promise<Scalar> {
+    const found = await this.scalar(result);
+    return isPointer(found.type) ? found : scalar(pointerTo(word, this.scope.pointerSize), found.number);
+  }
+
+  async #slice({ base, from, to }: Expression & { kind: 'slice' }): Promise<Result> {
+    const [start, end] = [(await this.#number(from)).number, (await this.#number(to)).number];
+    const count = Number(end - start);
+    if (count <= 0 || count > sliceLimit) {
+      throw new UserError(`A slice has its end behind its start, and at most ${sliceLimit} elements.`);
+    }
+    const result = await this.result(base);
+    const real = stripped(result.value.type);
+    if (real.kind === 'array') {
+      const first = elementOf(result.value, Number(start));
+      return { value: { ...first, type: arrayOf(real.element, count) } };
+    }
+    const first = applyBinary('+', await this.#asPointer(result), scalar(signedLong, start));
+    const target = stripped(first.type);
+    return { value: memoryValue(arrayOf(target.kind === 'pointer' ? target.target : word, count), first.number) };
+  }
+
+  async #assign({ target, value, operator }: Expression & { kind: 'assign' }): Promise<Result> {
+    const place = await this.result(target);
+    const source = await this.#number(value);
+    const { number } = operator === undefined ? source : applyBinary(operator, await this.scalar(place), source);
+    await assign(place, number, this.scope);
+    return place.register === undefined ? place : this.#register(place.register.name);
+  }
 }
 
-export const typeName = (type: IntegerType): string =>
-  type.pointers > 0 ? `${type.name} ${'*'.repeat(type.pointers)}` : type.name;
+/** Stores a number in a register, a variable, a member or a bit field. UserError when it does not fit. */
+export async function assign(place: Result, number: bigint, scope: EvaluationScope): Promise<void> {
+  const { value, register, symbol } = place;
+  if (register !== undefined) {
+    checkWidth(number, register.bits, register.name);
+    await scope.writeRegister(register.name, BigInt.asUintN(register.bits, number));
+    return;
+  }
+  if (symbol !== undefined) {
+    throw new UserError(
+      `The type of \`${symbol.name}\` is not known; assign through a cast: *(u64 *)${symbol.name} = …`,
+    );
+  }
+  const { location, bits } = value;
+  if ((location.kind !== 'memory' && location.kind !== 'register') || !isScalar(value.type)) {
+    throw new UserError('Only registers and memory can be assigned to.');
+  }
+  const width = bits?.size ?? 8 * sizeOf(value.type);
+  checkWidth(number, width, `a ${declaration(value.type)}${bits === undefined ? '' : ` of ${bits.size} bits`}`);
+  const bytes = bits === undefined ? integerBytes(number, width / 8) : await bitFieldBytes(value, number, scope);
+  if (location.kind === 'memory') {
+    await scope.write(Gva(BigInt.asUintN(64, location.address + BigInt(value.offset))), bytes);
+    return;
+  }
+  const name = scope.registerName(location.number);
+  if (name === undefined) throw new UserError('Its register cannot be written.');
+  const whole = integerBytes((await scope.register(name)).value, 8);
+  whole.set(bytes, value.offset);
+  await scope.writeRegister(
+    name,
+    whole.reduceRight((all, byte) => (all << 8n) | BigInt(byte), 0n),
+  );
+}
 
-// Every supported guest is little endian.
-export const fromBytes = (bytes: Uint8Array): bigint =>
-  bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+/** The bytes that hold a bit field, with its bits replaced. */
+async function bitFieldBytes(value: Value, number: bigint, scope: EvaluationScope): Promise<Uint8Array> {
+  const { shift, size: bitSize } = value.bits ?? { shift: 0, size: 0 };
+  const length = Math.ceil((shift + bitSize) / 8);
+  const bytes = await bytesOf({ ...value, bits: undefined }, scope.access, length);
+  const mask = ((1n << BigInt(bitSize)) - 1n) << BigInt(shift);
+  const old = bytes.reduceRight((all, byte) => (all << 8n) | BigInt(byte), 0n);
+  return integerBytes((old & ~mask) | ((number << BigInt(shift)) & mask), length);
+}
 
-export const toBytes = (value: bigint, length: number): Uint8Array =>
-  Uint8Array.from({ length }, (_, n) => Number((value >> BigInt(8 * n)) & 0xffn));
+// A negative number means its two's complement; anything wider would be cut silently.
+function checkWidth(number: bigint, bits: number, what: string): void {
+  if (number >= 1n << BigInt(bits) || number < -(1n << BigInt(bits - 1))) {
+    const text = number < 0n ? `${number}` : hex(number);
+    throw new UserError(`${text} is too wide for ${what}${what.startsWith('a ') ? '' : `, which has ${bits} bits`}.`);
+  }
+}
 
-/** Shows a value: hexadecimal first, then the symbol it points to or the decimal number. */
-export function format({ value, type, place }: Value, describe: (address: bigint) => string | undefined): string {
-  const raw = hex(BigInt.asUintN(8 * sizeOf(type), value));
-  if (type.signed && type.pointers === 0) return value < 0n ? `${value} (${raw})` : `${value} (${raw})`;
-  const symbol = place?.kind === 'symbol' ? place.name : sizeOf(type) === 8 ? describe(value) : undefined;
-  if (symbol !== undefined) return `${raw} <${symbol}>`;
-  return value > 9n && value < 1n << 53n && type.pointers === 0 ? `${raw} (${value})` : raw;
+const constant = ({ type, number }: Scalar): Result => ({ value: constantValue(type, number) });
+
+const size = (type: Type): Result => constant(scalar(unsignedLong, BigInt(sizeOf(type))));
+
+function required(value: Value, name: string): Value {
+  const found = findMember(value, name);
+  if (found !== undefined) return found;
+  const real = stripped(value.type);
+  if (!('members' in real)) throw new UserError(`A ${declaration(value.type)} has no members.`);
+  if (real.incomplete) throw new UserError(`The members of ${declaration(value.type)} are not known.`);
+  const names = memberNames(real.members).slice(0, 12);
+  throw new UserError(`There is no \`${name}\` in ${declaration(value.type)}; it has ${names.join(', ')}, …`);
+}
+
+const memberNames = (members: readonly Member[]): string[] =>
+  members.flatMap(({ name }) => (name === undefined ? [] : [name]));
+
+/** C11 6.4.4.1: the first of int, unsigned, long, unsigned long that holds it; a decimal one stays signed. */
+function literal({ value, decimal, suffix }: Expression & { kind: 'number' }): Scalar {
+  const unsigned = suffix.includes('u');
+  const long = suffix.includes('l');
+  const types = [
+    ...(long ? [] : [...(unsigned ? [] : [signedInt]), ...(unsigned || !decimal ? [unsignedInt] : [])]),
+    ...(unsigned ? [] : [signedLong]),
+    unsignedLong,
+  ];
+  const type = types.find((each) => scalar(each, value).number === value) ?? unsignedLong;
+  return scalar(type, value);
 }

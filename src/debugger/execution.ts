@@ -4,9 +4,9 @@ import { messageOf, TargetError, UserError } from '../base/errors.ts';
 import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
-import { evaluateExpression } from './evaluate.ts';
+import { numberOf } from './evaluate.ts';
 import type { Site } from './placement.ts';
-import { frameScope } from './scope.ts';
+import { FrameScope, innermostFrame } from './scope.ts';
 import type { SerialTarget } from './serialTarget.ts';
 import { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -249,10 +249,10 @@ export class Execution {
   async #decide(breakpoint: Breakpoint, vcpu: Vcpu): Promise<boolean | string> {
     const { parsed } = breakpoint;
     if (!parsed) return true;
-    const scope = frameScope(this.context, vcpu, 0);
+    const scope = await FrameScope.of(this.context, innermostFrame(vcpu));
     if (parsed.condition) {
       try {
-        if ((await evaluateExpression(parsed.condition, scope)).value === 0n) return false;
+        if ((await numberOf(parsed.condition, scope)) === 0n) return false;
       } catch (error) {
         // A condition that cannot be told must not silently pass by what the user waits for.
         if (!(error instanceof UserError || error instanceof TargetError)) throw error;
@@ -264,7 +264,7 @@ export class Execution {
     breakpoint.hits += 1;
     if (parsed.hitCondition && !parsed.hitCondition(breakpoint.hits)) return false;
     if (!parsed.log) return true;
-    this.events.log(await formatLog(parsed.log, scope, (address) => this.symbols?.describe(address)), breakpoint);
+    this.events.log(await formatLog(parsed.log, scope), breakpoint);
     return false;
   }
 }

@@ -1,5 +1,16 @@
 import { Gva, hex } from '../base/address.ts';
-import type { CodeLocation, Symbol as ImageSymbol, LineRow, SymbolFile, UnwindRow } from '../symbols/image.ts';
+import type {
+  CodeLocation,
+  FrameAccess,
+  Symbol as ImageSymbol,
+  InlineFrame,
+  LineRow,
+  Location,
+  SymbolFile,
+  UnwindRow,
+  Variable,
+} from '../symbols/image.ts';
+import type { Type } from '../symbols/types.ts';
 
 /** What the debugger asks of an image. Addresses are link-time ones. */
 export type SymbolSource = Pick<
@@ -16,6 +27,14 @@ export type SymbolSource = Pick<
   | 'entryOf'
   | 'unwindRow'
   | 'imageBytes'
+  | 'inlinesAt'
+  | 'variablesAt'
+  | 'staticsAt'
+  | 'locate'
+  | 'typeNamed'
+  | 'variableNamed'
+  | 'functionType'
+  | 'enumeratorNamed'
 >;
 
 /** An image as it lies in the guest: every address in and out is a run-time address, `bias` above the link-time one.
@@ -70,6 +89,40 @@ export class KernelSymbols {
 
   imageBytes(address: bigint, length: number): Uint8Array | undefined {
     return this.source.imageBytes(this.#down(address), length);
+  }
+
+  /** The functions around an address, innermost first; the last is the one the others were inlined into. */
+  inlinesAt(address: bigint): readonly InlineFrame[] {
+    return this.source.inlinesAt(this.#down(address)).map((frame) => ({ ...frame, entry: this.#up(frame.entry) }));
+  }
+
+  variablesAt(address: bigint, depth: number): readonly Variable[] {
+    return this.source.variablesAt(this.#down(address), depth);
+  }
+
+  staticsAt(address: bigint): readonly Variable[] {
+    return this.source.staticsAt(this.#down(address));
+  }
+
+  /** Where a variable is in a frame; run-time addresses, but for the ranges of one that has no value there. */
+  locate(variable: Variable, frame: FrameAccess): Promise<Location> {
+    return this.source.locate(variable, frame);
+  }
+
+  typeNamed(tag: 'struct' | 'union' | 'enum' | undefined, name: string, address: bigint): Type | undefined {
+    return this.source.typeNamed(tag, name, this.#down(address));
+  }
+
+  variableNamed(name: string, address: bigint, where?: string): Variable | undefined {
+    return this.source.variableNamed(name, this.#down(address), where);
+  }
+
+  functionType(name: string, address: bigint): Type | undefined {
+    return this.source.functionType(name, this.#down(address));
+  }
+
+  enumeratorNamed(name: string, address: bigint): { readonly type: Type; readonly value: bigint } | undefined {
+    return this.source.enumeratorNamed(name, this.#down(address));
   }
 
   #located(location: CodeLocation): CodeLocation {

@@ -55,6 +55,12 @@ export class Stack {
     return result;
   }
 
+  /** The canonical frame address of a frame, as far as its call frame information tells. */
+  canonicalFrameAddress(frame: Frame): bigint | undefined {
+    const row = this.symbols?.unwindRow(frame.lookup);
+    return row && this.#canonicalFrameAddress(frame, row);
+  }
+
   async #advance(): Promise<void> {
     const inner = this.#frames.at(-1);
     if (!inner) {

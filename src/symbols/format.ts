@@ -27,16 +27,14 @@ export interface FormatOptions {
   describe(address: bigint): string | undefined;
 }
 
-/** One value as text. What cannot be read stands in the text, in angle brackets: `<optimised out>`. */
+/** One value as text. A part that cannot be read stands in the text, in angle brackets: `<optimised out>`. Where the whole
+ *  cannot be read the error is the caller's. */
 export async function formatValue(value: Value, access: ValueAccess, options: FormatOptions): Promise<string> {
-  try {
-    return await new Formatter(access, options).text(value, options.depth);
-  } catch (error) {
-    return unreadable(error);
-  }
+  return new Formatter(access, options).text(value, options.depth);
 }
 
-function unreadable(error: unknown): string {
+/** The text that stands for what cannot be read. */
+export function unreadable(error: unknown): string {
   if (error instanceof NoValueError) return `<${error.message}>`;
   if (error instanceof MemoryFault) return `<cannot access memory at 0x${error.address.toString(16)}>`;
   throw error;

@@ -16,12 +16,17 @@ import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
 import { type IndexOptions, NameIndex, type TypeKind } from './index/nameIndex.ts';
 import { type InlineFrame, Inlines } from './inlines.ts';
 import { Locator } from './locator.ts';
+import { NamedEntries } from './namedEntries.ts';
 import { SourceLines } from './sourceLines.ts';
+import type { Type } from './types.ts';
 import { type Variable, Variables } from './variables.ts';
 
+export type { FrameAccess, Location } from './dwarf/location.ts';
 export type { CfaRule, RegisterRule, UnwindRow } from './dwarf/unwindRow.ts';
 export type { Machine } from './elf.ts';
 export type { ElfSymbol, ElfSymbol as Symbol } from './elfSymbols.ts';
+export type { InlineFrame } from './inlines.ts';
+export type { Variable } from './variables.ts';
 
 export interface SourceLocation {
   /** As DWARF says: the name joined with its directory. What is in the compilation directory stays relative
@@ -58,6 +63,7 @@ interface DebugInformation {
   readonly variables: Variables;
   readonly locator: Locator;
   readonly names: NameIndex;
+  readonly named: NamedEntries;
 }
 
 /** The symbols and debug information of one ELF image. All addresses are link-time addresses. Everything is read on
@@ -245,6 +251,32 @@ export class SymbolFile {
     return this.names?.enumerations(name, this.#unitAt(pc)) ?? [];
   }
 
+  /** A type by its tag, or the name of a typedef or base type, as seen from `pc`. */
+  typeNamed(tag: 'struct' | 'union' | 'enum' | undefined, name: string, pc?: bigint): Type | undefined {
+    return this.#debugInformation()?.named.type(tag, name, this.#unitAt(pc));
+  }
+
+  /** A variable with static storage as seen from `pc`, or in the file or function that `where` names. */
+  variableNamed(name: string, pc?: bigint, where?: string): Variable | undefined {
+    const named = this.#debugInformation()?.named;
+    return where === undefined ? named?.variable(name, this.#unitAt(pc)) : named?.variableIn(where, name);
+  }
+
+  /** The type of a function of that name. */
+  functionType(name: string, pc?: bigint): Type | undefined {
+    return this.#debugInformation()?.named.function(name, this.#unitAt(pc));
+  }
+
+  enumeratorNamed(name: string, pc?: bigint): { readonly type: Type; readonly value: bigint } | undefined {
+    return this.#debugInformation()?.named.enumerator(name, this.#unitAt(pc));
+  }
+
+  /** The variables of the file whose code is at an address: its statics, and the global ones that it defines. */
+  staticsAt(pc: bigint): readonly Variable[] {
+    const unit = this.#unitAt(pc);
+    return (unit && this.#debugInformation()?.variables.ofUnit(unit)) ?? [];
+  }
+
   close(): void {
     this.#debug?.names.close();
     this.#elf.close();
@@ -273,14 +305,18 @@ export class SymbolFile {
       const scopes = new UnitScopes(units);
       const tableOf = (unit: Unit): LineTable | undefined => this.#tableOf(unit);
       const dies = new Dies(units);
+      const types = new DwarfTypes(dies);
+      const variables = new Variables(dies, types);
+      const names = new NameIndex(dies, this.#indexKey(), this.indexOptions);
       this.#debug = {
         units,
         lines: new SourceLines(this.#sections),
         places: new BreakpointPlaces(units, scopes, tableOf),
         inlines: new Inlines(dies, scopes, tableOf, patchableBytes),
-        variables: new Variables(dies, new DwarfTypes(dies)),
+        variables,
         locator: new Locator(dies, scopes),
-        names: new NameIndex(dies, this.#indexKey(), this.indexOptions),
+        names,
+        named: new NamedEntries(dies, names, types, variables),
       };
     }
     return this.#debug;

@@ -4,6 +4,7 @@ import { DW_AT, DW_TAG } from './dwarf/constants.ts';
 import type { Die, Dies } from './dwarf/dies.ts';
 import { DW_OP } from './dwarf/operations.ts';
 import type { DwarfTypes } from './dwarf/types.ts';
+import type { Unit } from './dwarf/units.ts';
 import type { Type } from './types.ts';
 
 export interface Variable {
@@ -31,11 +32,22 @@ export class Variables {
     return [...found.values()].sort((a, b) => order[a.kind] - order[b.kind]);
   }
 
-  /** The variable of an entry; undefined when it has no name or is only declared there. */
+  /** The static variables of a unit, outside of its functions. */
+  ofUnit(unit: Unit): readonly Variable[] {
+    const found: Variable[] = [];
+    for (const die of this.dies.children(this.dies.root(unit))) {
+      if (die.tag !== DW_TAG.variable || !this.#isDefined(die)) continue;
+      const variable = this.at(die.offset);
+      if (variable !== undefined) found.push(variable);
+    }
+    return found;
+  }
+
+  /** The variable of an entry; undefined when it has no name. */
   at(offset: number): Variable | undefined {
     const die = this.dies.at(offset);
     const name = this.dies.name(die);
-    if (name === undefined || !this.#isDefined(die)) return undefined;
+    if (name === undefined) return undefined;
     return { name, kind: this.#kind(die), type: this.types.of(die), die: offset, depth: 0 };
   }
 

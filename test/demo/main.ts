@@ -66,6 +66,18 @@ class Transcript {
     say(`  ${wanted.map(({ name, value }: { name: string; value: string }) => `${name} = ${value}`).join('\n  ')}`);
   }
 
+  /** Arguments and locals of the innermost function. */
+  async variables(): Promise<void> {
+    const [frame] = await this.frames(1);
+    const { scopes } = await this.client.request('scopes', { frameId: frame?.id });
+    for (const { name, presentationHint, variablesReference } of scopes) {
+      if (presentationHint !== 'arguments' && presentationHint !== 'locals') continue;
+      const { variables } = await this.client.request('variables', { variablesReference });
+      say(`  ${name}:`);
+      for (const variable of variables) say(`    ${variable.type} ${variable.name} = ${variable.value}`);
+    }
+  }
+
   async disassembly(count: number): Promise<void> {
     const [frame] = await this.frames(1);
     const { instructions } = await this.client.request('disassemble', {
@@ -127,7 +139,8 @@ async function main(): Promise<void> {
     await transcript.stack();
     await transcript.source();
     await transcript.registers(['x0', 'x1', 'x29', 'x30', 'sp', 'pc', 'pstate']);
-    for (const expression of ['$pc', 'start_kernel', '&jiffies', '*(u64*)&jiffies']) {
+    await transcript.variables();
+    for (const expression of ['$pc', 'start_kernel', '&jiffies', 'jiffies', 'init_task.comm', '&init_task.tasks,x']) {
       const { result } = await client.request('evaluate', { expression, context: 'repl' });
       say(`  ${expression} = ${result}`);
     }
@@ -137,6 +150,7 @@ async function main(): Promise<void> {
     await transcript.source();
     await transcript.run('stepIn');
     await transcript.stack();
+    await transcript.variables();
     await transcript.run('stepOut');
     await transcript.stack();
 

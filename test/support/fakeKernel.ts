@@ -172,6 +172,14 @@ export const fakeSymbols: SymbolSource & { close(): void } = {
     const offset = Number(address - base);
     return offset >= 0 && offset + length <= code.length ? code.slice(offset, offset + length) : undefined;
   },
+  inlinesAt: () => [],
+  variablesAt: () => [],
+  staticsAt: () => [],
+  locate: async () => ({ kind: 'none', why: 'optimised out' }),
+  typeNamed: () => undefined,
+  variableNamed: () => undefined,
+  functionType: () => undefined,
+  enumeratorNamed: () => undefined,
   close: () => undefined,
 };
 

@@ -1,6 +1,8 @@
 // The adapter of dist/ at work in the lab, and clients of it outside.
 import { spawnSync } from 'node:child_process';
-import { bootLab, type Lab, type LabOptions } from '../lab/lab.ts';
+import { dirname, join } from 'node:path';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import { bootLab, type Lab, type LabOptions, vmlinux } from '../lab/lab.ts';
 import { DapClient } from './dapClient.ts';
 
 /** One for the adapter that stays, one for those that are started to be killed. */
@@ -12,6 +14,16 @@ const answerTimeoutMs = 300_000;
 export function buildAdapter(): void {
   const { status, stderr } = spawnSync(process.execPath, ['esbuild.mjs'], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`The build failed:\n${stderr}`);
+}
+
+/** A folder with the index of the lab's vmlinux: made here, as it would take a minute there. */
+async function indexFolder(): Promise<string> {
+  const { file } = await vmlinux();
+  const cacheFolder = join(dirname(file), 'symbols');
+  const symbols = SymbolFile.open(file, { cacheFolder });
+  symbols.names?.build();
+  symbols.close();
+  return cacheFolder;
 }
 
 /** One adapter process in the lab. */
@@ -34,7 +46,9 @@ export interface AdapterInLab extends AdapterProcess {
 }
 
 async function listen(lab: Lab, port: number): Promise<AdapterProcess> {
-  const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`);
+  const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`, {
+    env: { XDG_CACHE_HOME: '/job/cache' },
+  });
   await adapter.waitFor(/listening/);
   return {
     port: lab.port(port),
@@ -52,7 +66,7 @@ export async function startAdapterInLab(options: LabOptions = {}): Promise<Adapt
   const lab = await bootLab({
     vmlinux: true,
     ...options,
-    files: { '/job/dist': 'dist', ...options.files },
+    files: { '/job/dist': 'dist', '/job/cache/kvm-debug/symbols': await indexFolder(), ...options.files },
     forward: [ports.first, ports.second, ...(options.forward ?? [])],
   });
   try {

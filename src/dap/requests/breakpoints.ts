@@ -4,7 +4,9 @@ import type { BreakpointRequest } from '../../debugger/breakpoints.ts';
 import type { Conditions } from '../../debugger/conditions.ts';
 import { evaluate } from '../../debugger/evaluate.ts';
 import type { BreakpointMode } from '../../debugger/placement.ts';
-import { frameScope } from '../../debugger/scope.ts';
+import { FrameScope } from '../../debugger/scope.ts';
+import { sizeOf } from '../../symbols/types.ts';
+import { addressOf, integerOf } from '../../symbols/value.ts';
 import { breakpointModes } from '../arguments.ts';
 import { breakpointBody } from '../bodies.ts';
 import { debuggerOf, frameOf, type Handler, type RequestContext } from '../context.ts';
@@ -92,16 +94,19 @@ export const dataBreakpointInfo: Handler = async (args, context) => {
     return { dataId: null, description: `${name} is a register; only memory can be watched.` };
   }
   const frame = frameOf(args, context);
-  const value = await evaluate(name, frameScope(frame.context, frame.vcpu, frame.frame));
-  if (value.place?.kind === 'memory') return watchable(value.place.address, bytes ?? value.type.bytes);
-  if (value.place?.kind === 'symbol') {
+  const scope = await FrameScope.of(frame.context, frame);
+  const { value, register, symbol } = await evaluate(name, scope);
+  if (register !== undefined || value.location.kind === 'register') {
+    return { dataId: null, description: `${name} is in a register; only memory can be watched.` };
+  }
+  if (symbol !== undefined) {
     const size = frame.context.symbols?.named(name.trim())[0]?.size ?? 0n;
-    return watchable(value.place.address, bytes ?? (size > 0n && size <= 2n ** 31n ? Number(size) : 8));
+    return watchable(symbol.address, bytes ?? (size > 0n && size <= 2n ** 31n ? Number(size) : 8));
   }
-  if (value.place?.kind === 'register') {
-    return { dataId: null, description: `${name} is a register; only memory can be watched.` };
-  }
-  return watchable(Gva(value.value), bytes ?? 8);
+  const address = addressOf(value);
+  if (address !== undefined) return watchable(Gva(address), bytes ?? Math.max(sizeOf(value.type), 1));
+  // A number is taken for the address that is meant.
+  return watchable(Gva(BigInt.asUintN(64, await integerOf(value, scope.access))), bytes ?? 8);
 };
 
 export const breakpointLocations: Handler = (args, context) => {
