@@ -6,13 +6,17 @@ import { SymbolFile } from '../symbols/image.ts';
 import { addressSubcommand } from './address.ts';
 import { functionSubcommand } from './function.ts';
 import { lineSubcommand } from './line.ts';
+import { printSubcommand } from './print.ts';
 import { type Subcommand, UsageError } from './subcommand.ts';
+import { typeSubcommand } from './type.ts';
 
 /** Every subcommand, in the order of the usage text. */
 const subcommands: ReadonlyMap<string, Subcommand> = new Map([
   ['line', lineSubcommand],
   ['addr', addressSubcommand],
   ['function', functionSubcommand],
+  ['type', typeSubcommand],
+  ['print', printSubcommand],
 ]);
 
 const usage = (): string => {

@@ -312,6 +312,52 @@ describe('adapter', () => {
     });
   });
 
+  test('variables and expressions, inner and outer frames', async () => {
+    await session(adapter, async (user) => {
+      const line = await lineOf('boot_cpu_init');
+      await user.begin('launch', guestConfiguration('qemu'), async () => {
+        await user.breakAt(line);
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'do_sys_openat2' }] });
+      });
+      await user.stopped();
+      await user.go('continue');
+      const variables = async (frame: number, scope: string) => {
+        const { scopes } = await user.client.request('scopes', { frameId: (await user.frames())[frame]?.id });
+        const { variablesReference } = scopes.find(({ name }: { name: string }) => name === scope) ?? {};
+        return (await user.client.request('variables', { variablesReference })).variables;
+      };
+      const find = (list: { name: string; type: string; value: string }[], name: string) =>
+        list.find((each) => each.name === name);
+      const line0 = find(await variables(0, 'Locals'), 'command_line');
+      assert.equal(line0?.type, 'char *');
+      const table: [string, string | RegExp][] = [
+        ['init_task.comm', '"swapper"'],
+        ['&init_task', /^0xffff[0-9a-f]{12} <init_task>$/],
+        ['container_of(&init_task.tasks, struct task_struct, tasks) == &init_task', '1'],
+        ['sizeof(struct list_head)', '16'],
+        ['offsetof(struct list_head, prev)', '8'],
+        ['((struct task_struct *)$sp_el0)->pid', '0'],
+        ['TASK_COMM_LEN', '16'],
+        ['init_task.comm[0..4],x', '{0x73, 0x77, 0x61, 0x70}'],
+        ['system_state', 'SYSTEM_BOOTING'],
+      ];
+      for (const [expression, expected] of table) {
+        const result = await user.evaluate(expression);
+        if (typeof expected === 'string') assert.equal(result, expected, expression);
+        else assert.match(result, expected, expression);
+      }
+      assert.equal(await user.evaluate('init_task.prio = 77'), '77');
+      assert.equal(await user.evaluate('init_task.prio'), '77');
+      await user.go('continue');
+      const filename = find(await variables(0, 'Arguments'), 'filename');
+      assert.equal(filename?.type, 'const char *');
+      assert.match(filename?.value ?? '', /^0x[0-9a-f]+/);
+      const names = (await user.frames()).map(({ name }) => name);
+      assert.ok(names.length > 3 && names.some((name) => name.includes('openat')), names.join());
+      await user.leave(true);
+    });
+  });
+
   test('registers and memory: set, read back, refused', async () => {
     await session(adapter, async (user) => {
       await user.begin('launch', guestConfiguration(vmm));

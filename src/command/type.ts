@@ -1,0 +1,95 @@
+// `type NAME`: a C type with the places of its members, as `pahole` and gdb's `ptype /o` show it.
+
+import { UserError } from '../base/errors.ts';
+import type { SymbolFile } from '../symbols/image.ts';
+import { declaration, type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
+import type { Subcommand } from './subcommand.ts';
+
+/** A type by its name, with or without `struct`, `union` or `enum` in front. */
+export function typeByName(image: SymbolFile, text: string): Type {
+  const [, tag, name = text] = /^(struct|union|enum)\s+(\w+)$/.exec(text.trim()) ?? [];
+  const tags = tag === undefined ? (['struct', 'union', 'enum', undefined] as const) : ([tag as 'struct'] as const);
+  for (const each of tags) {
+    const type = image.typeNamed(each, name.trim());
+    if (type !== undefined) return type;
+  }
+  throw new UserError(`There is no type \`${text}\` in ${image.path}.`);
+}
+
+interface MemberJson {
+  readonly name: string | null;
+  readonly type: string;
+  readonly offset: number;
+  readonly size: number;
+  readonly bitOffset?: number;
+  readonly bitSize?: number;
+  readonly members?: readonly MemberJson[];
+}
+
+/** Types without a name are nested as their programmers nested them; a file may nest them without end. */
+const nestingLimit = 32;
+
+function memberJson({ name, type, offset, bits }: Member, depth: number): MemberJson {
+  const real = stripped(type);
+  const nested = 'members' in real && real.name === undefined && type === real && depth < nestingLimit;
+  return {
+    name: name ?? null,
+    type: declaration(type),
+    offset,
+    size: sizeOf(type),
+    ...(bits && { bitOffset: bits.bitOffset, bitSize: bits.bitSize }),
+    ...(nested ? { members: real.members.map((each) => memberJson(each, depth + 1)) } : {}),
+  };
+}
+
+function lines(members: readonly Member[], base: number, indent: string, depth: number): string[] {
+  return members.flatMap((member) => {
+    const { name, type, offset, bits } = member;
+    const real = stripped(type);
+    const at = `/* ${String(base + offset).padStart(6)} | ${String(sizeOf(type)).padStart(6)} */`;
+    if ('members' in real && real.name === undefined && type === real && depth < nestingLimit) {
+      return [
+        `${at}${indent}${real.kind} {`,
+        ...lines(real.members, base + offset, `${indent}    `, depth + 1),
+        `${' '.repeat(at.length)}${indent}}${name === undefined ? '' : ` ${name}`};`,
+      ];
+    }
+    return [`${at}${indent}${declaration(type, name)}${bits === undefined ? '' : ` : ${bits.bitSize}`};`];
+  });
+}
+
+export const typeSubcommand: Subcommand = {
+  operands: 'NAME',
+  summary: 'a type: its size, and its members with their offsets',
+  run(image, [text = '']) {
+    const type = typeByName(image, text);
+    const real = stripped(type);
+    const members = 'members' in real ? real.members : [];
+    const name = 'name' in type && type.name !== undefined ? type.name : text;
+    return {
+      json: () => ({
+        name,
+        size: sizeOf(type),
+        ...('members' in real ? { members: members.map((each) => memberJson(each, 0)) } : { type: declaration(real) }),
+        ...(real.kind === 'enum'
+          ? { enumerators: real.enumerators.map((each) => ({ name: each.name, value: Number(each.value) })) }
+          : {}),
+      }),
+      text: () => {
+        if ('members' in real) {
+          return [
+            `/* offset |   size */  type = ${declaration(real)} {`,
+            ...lines(members, 0, '    ', 0),
+            `  /* total size (bytes): ${real.size} */`,
+            '}',
+          ];
+        }
+        if (real.kind === 'enum') {
+          const list = real.enumerators.map((each) => `${each.name} = ${each.value}`);
+          return [`type = ${declaration(real)} {${list.join(', ')}}`];
+        }
+        return [`type = ${declaration(real)}`];
+      },
+    };
+  },
+};
