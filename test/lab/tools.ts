@@ -4,7 +4,12 @@ import { delimiter, join } from 'node:path';
 import { cacheEntry, type Progress } from './cache.ts';
 import { Archive, unpack } from './debian.ts';
 
-const PACKAGES = { 'qemu-system-aarch64': 'qemu-system-arm', mke2fs: 'e2fsprogs', xz: 'xz-utils' } as const;
+const PACKAGES = {
+  'qemu-system-aarch64': 'qemu-system-arm',
+  mke2fs: 'e2fsprogs',
+  xz: 'xz-utils',
+  pahole: 'dwarves',
+} as const;
 export type Tool = keyof typeof PACKAGES;
 
 /** How to start a tool: the words before its arguments, and its environment. */
