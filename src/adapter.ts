@@ -36,7 +36,7 @@ function services(): Services {
 function openSymbols(path: string): SymbolFile {
   const file = SymbolFile.open(path, { warn: log });
   file.names
-    ?.buildInBackground(join(folder, 'indexer.js'), path)
+    ?.buildInBackground(join(folder, 'indexer.js'), file.debugPath)
     .catch((error: unknown) => log(`names are searched for without an index: ${messageOf(error)}`));
   return file;
 }

@@ -2,7 +2,9 @@
 
 import { Cursor } from '../base/bytes.ts';
 import { FormatError } from '../base/errors.ts';
-import { type ElfFile, ET_REL, type SectionHeader, SHT_SYMTAB } from './elf.ts';
+import type { ElfFile } from './elf.ts';
+import type { SectionHeader } from './elfHeaders.ts';
+import { symbolEntryBytes as entryBytes, SHN_LORESERVE } from './symbolEntries.ts';
 
 export interface ElfSymbol {
   readonly name: string;
@@ -14,8 +16,6 @@ export interface ElfSymbol {
   readonly global: boolean;
 }
 
-// Elf64_Sym: st_name u32, st_info u8 (bind << 4 | type), st_other u8, st_shndx u16, st_value u64, st_size u64.
-const entryBytes = 24;
 // st_info type: 0 NOTYPE  1 OBJECT  2 FUNC  3 SECTION  4 FILE  5 COMMON  6 TLS  10 GNU_IFUNC
 const STT_OBJECT = 1;
 const STT_FUNC = 2;
@@ -24,7 +24,8 @@ const STT_FILE = 4;
 const STT_TLS = 6;
 const STT_GNU_IFUNC = 10;
 const SHN_UNDEF = 0;
-const SHN_LORESERVE = 0xff00; // and above: SHN_ABS, SHN_COMMON, …
+/** sh_flags. */
+const SHF_ALLOC = 0x2;
 /** How many symbols that begin between a function and an address inside it are looked past. */
 const nestingLimit = 1024;
 
@@ -38,18 +39,15 @@ export class SymbolTable {
 
   /** The static symbol table, or undefined when the image is stripped. */
   static of(elf: ElfFile): SymbolTable | undefined {
-    const header = elf.sections.find((section) => section.type === SHT_SYMTAB);
+    const header = elf.symbolTable();
     if (header === undefined) return undefined;
     const strings = elf.sections[header.link];
     if (strings === undefined) throw new FormatError(header.name, 0, `its string table ${header.link} does not exist`);
-    const entries = elf.contentsOf(header);
     const names = elf.contentsOf(strings);
-    // Section-relative values (ET_REL) are not addresses.
-    const sections = elf.type === ET_REL ? [] : elf.sections;
     return new SymbolTable(
-      new Cursor(entries.read(0, entries.size), header.name),
+      new Cursor(elf.symbols(header.index), header.name),
       new Cursor(names.read(0, names.size), strings.name),
-      sections,
+      elf.sections,
     );
   }
 
@@ -144,7 +142,8 @@ export class SymbolTable {
     if (!this.#isNamed(index)) return false;
     const at = index * entryBytes;
     const section = this.#view.getUint16(at + 6, true);
-    if (section >= SHN_LORESERVE || (this.#view.getUint8(at + 4) & 0xf) === STT_TLS) return false;
+    if (section >= SHN_LORESERVE || ((this.#sections[section]?.flags ?? 0) & SHF_ALLOC) === 0) return false;
+    if ((this.#view.getUint8(at + 4) & 0xf) === STT_TLS) return false;
     const name = this.#view.getUint32(at, true);
     const text = this.#strings.bytes;
     if (name >= text.length) this.#entries.fail(`the name at ${name} is outside of the string table`, at);

@@ -1,6 +1,7 @@
 // What the debugger asks of an image: symbols, lines, places for breakpoints, unwind rows, bytes.
 
 import { BreakpointPlaces } from './breakpointPlaces.ts';
+import { defaultDebugFolders, findDebugFile, hasDebugInformation } from './debugFiles.ts';
 import { FrameSection } from './dwarf/cfi.ts';
 import { Dies } from './dwarf/dies.ts';
 import { readLineHeader, textOf } from './dwarf/line.ts';
@@ -11,7 +12,7 @@ import { DwarfSections } from './dwarf/sections.ts';
 import { DwarfTypes } from './dwarf/types.ts';
 import { type Unit, Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
-import { ElfFile, ET_REL, type Machine } from './elf.ts';
+import { ElfFile, type Machine } from './elf.ts';
 import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
 import { type IndexOptions, NameIndex, type TypeKind } from './index/nameIndex.ts';
 import { type InlineFrame, Inlines } from './inlines.ts';
@@ -54,6 +55,21 @@ export interface LineRow extends SourceLocation {
   readonly isStatement: boolean;
 }
 
+/** A section that is loaded. */
+export interface ImageSection {
+  readonly name: string;
+  /** In a relocatable file (a kernel module): where all this file's addresses take it to be. Who loads it adds the
+   *  distance to where it really is. */
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly isCode: boolean;
+}
+
+export interface OpenOptions extends IndexOptions {
+  /** Where separate debug files are looked for besides the image's own folder; /usr/lib/debug unless given. */
+  readonly debugFolders?: readonly string[];
+}
+
 /** What reads the debug information, by what is asked. */
 interface DebugInformation {
   readonly units: Units;
@@ -74,10 +90,15 @@ export class SymbolFile {
   readonly buildId: string | undefined;
   readonly machine: Machine;
   readonly entry: bigint;
-  /** There is debug information to find lines in. Relocatable files (modules) count as having none: theirs would have
-   *  to be relocated first. */
+  /** There is debug information to find lines in: in the file, or in a separate debug file. */
   readonly hasDebugInformation: boolean;
+  /** Why there is none: one sentence for the user. */
+  readonly debugInformationNotice: string | undefined;
+  /** The file that the debug information is read from. */
+  readonly debugPath: string;
   readonly #elf: ElfFile;
+  /** The separate debug file. */
+  readonly #debugElf: ElfFile | undefined;
   readonly #sections: DwarfSections;
   readonly #tables = new Map<number, LineTable>();
   #symbols: SymbolTable | undefined;
@@ -86,22 +107,26 @@ export class SymbolFile {
 
   private constructor(
     elf: ElfFile,
-    readonly indexOptions: IndexOptions,
+    readonly indexOptions: OpenOptions,
   ) {
     this.#elf = elf;
-    this.#sections = new DwarfSections(elf);
+    const isComplete = hasDebugInformation(elf);
+    const found = isComplete ? undefined : findDebugFile(elf, indexOptions.debugFolders ?? defaultDebugFolders);
+    this.#debugElf = found?.file;
+    this.debugPath = found?.file?.path ?? elf.path;
+    this.debugInformationNotice = found?.notice;
+    this.#sections = found?.file === undefined ? new DwarfSections(elf) : new DwarfSections(found.file, elf);
     this.buildId = elf.buildId();
     this.machine = elf.machine;
     this.entry = elf.entry;
-    this.hasDebugInformation =
-      elf.type !== ET_REL && ['.debug_info', '.debug_abbrev', '.debug_line'].every((name) => this.#sections.has(name));
+    this.hasDebugInformation = isComplete || found?.file !== undefined;
   }
 
   /** Throws a UserError that names the path when there is no such file, it cannot be read, or it is not ELF. */
-  static open(path: string, indexOptions: IndexOptions = {}): SymbolFile {
+  static open(path: string, options: OpenOptions = {}): SymbolFile {
     const elf = new ElfFile(path);
     try {
-      return new SymbolFile(elf, indexOptions);
+      return new SymbolFile(elf, options);
     } catch (error) {
       elf.close();
       throw error;
@@ -110,6 +135,16 @@ export class SymbolFile {
 
   get path(): string {
     return this.#elf.path;
+  }
+
+  /** It is relocatable, as kernel modules are: each of its `sections` is loaded where there is room. */
+  get isRelocatable(): boolean {
+    return this.#elf.isRelocatable;
+  }
+
+  /** The sections that are loaded, in the order of the file. A relocatable file may have several of one name. */
+  get sections(): readonly ImageSection[] {
+    return this.#elf.loadedSections();
   }
 
   /** Every symbol of that name in .symtab, in the order of the table. */
@@ -217,7 +252,7 @@ export class SymbolFile {
 
   /** Bytes of the image at a link-time virtual address; undefined unless the file holds all of them. */
   imageBytes(address: bigint, length: number): Uint8Array | undefined {
-    return this.#elf.imageBytes(address, length);
+    return this.#elf.imageBytes(address, length) ?? this.#debugElf?.imageBytes(address, length);
   }
 
   /** The source files that line tables name, each once, sorted; those whose path contains `pattern`. */
@@ -279,6 +314,7 @@ export class SymbolFile {
 
   close(): void {
     this.#debug?.names.close();
+    this.#debugElf?.close();
     this.#elf.close();
   }
 
@@ -289,13 +325,19 @@ export class SymbolFile {
   /** What an index depends on. The sizes tell the files of one build-id apart: with split or compressed debug
    *  information the offsets of entries may be others. */
   #indexKey(): string {
-    const identity = this.buildId === undefined ? this.#elf.identity() : `build-id:${this.buildId}`;
+    const identity = this.buildId === undefined ? (this.#debugElf ?? this.#elf).identity() : `build-id:${this.buildId}`;
     const sizes = ['.debug_info', '.debug_abbrev', '.debug_str'].map((name) => this.#sections.find(name)?.size ?? 0);
     return `${identity}:${sizes.join(',')}`;
   }
 
+  /** Stripping leaves an image fewer symbols than its debug file has, or none. */
+  #symbolElf(): ElfFile {
+    const size = (elf: ElfFile): number => elf.symbolTable()?.size ?? 0;
+    return this.#debugElf !== undefined && size(this.#debugElf) > size(this.#elf) ? this.#debugElf : this.#elf;
+  }
+
   #symbolTable(): SymbolTable | undefined {
-    this.#symbols ??= SymbolTable.of(this.#elf);
+    this.#symbols ??= SymbolTable.of(this.#symbolElf());
     return this.#symbols;
   }
 
@@ -327,9 +369,10 @@ export class SymbolFile {
       this.#frames = [];
       for (const kind of ['debug_frame', 'eh_frame'] as const) {
         const name = `.${kind}`;
-        const section = this.#elf.type === ET_REL ? undefined : this.#sections.find(name);
+        const section = this.#sections.find(name);
         if (section === undefined) continue;
-        this.#frames.push(new FrameSection(section, kind, this.#sections.addressOf(name), 8));
+        const address = this.#sections.addressOf(name);
+        this.#frames.push(new FrameSection(section, kind, address, this.#elf.addressSize));
       }
     }
     return this.#frames;

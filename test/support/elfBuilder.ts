@@ -1,4 +1,4 @@
-// Builds small ELF-64 files for tests of the symbol reader.
+// Builds small ELF files for tests of the symbol reader.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -92,6 +92,8 @@ export interface SectionInput {
   readonly flags?: number;
   readonly address?: bigint;
   readonly link?: number;
+  readonly info?: number;
+  readonly alignment?: number;
   readonly entrySize?: number;
 }
 
@@ -106,7 +108,21 @@ export interface SymbolInput {
   readonly section?: string | undefined;
 }
 
+/** One relocation of a section. `symbol`: its number in `ElfInput.symbols`, from 0. */
+export interface RelocationInput {
+  readonly offset: number;
+  readonly type: number;
+  readonly symbol: number;
+  readonly addend?: bigint;
+}
+
 export interface ElfInput {
+  /** 4: ELF-32. */
+  readonly addressSize?: 4 | 8;
+  /** By the name of the section they apply to: a .rela section for each. */
+  readonly relocations?: Readonly<Record<string, readonly RelocationInput[]>>;
+  /** SHT_REL, addends in the fields. */
+  readonly withoutAddends?: boolean;
   readonly type?: number;
   readonly machine?: number;
   readonly entry?: bigint;
@@ -119,67 +135,105 @@ export const ALLOC = 2;
 export const EXEC = 4;
 export const COMPRESSED = 0x800;
 
-/** Sections from 1 in the order given, then .symtab, .strtab and .shstrtab. Their bytes begin at 0x40 + 56 × segments,
- *  aligned to 8. */
+/** Sections from 1 in the order given, then .symtab, .strtab, relocations and .shstrtab. Their bytes begin behind the ELF
+ *  header (0x40, ELF-32: 0x34) and the segments' (56, 32 each), aligned to 8. */
 export const buildElf = (input: ElfInput): Uint8Array => {
+  const { addressSize = 8, segments = [] } = input;
+  const is64 = addressSize === 8;
+  const word = (bytes: Bytes, ...values: (number | bigint)[]): void => {
+    for (const value of values) is64 ? bytes.u64(value) : bytes.u32(Number(BigInt.asIntN(32, BigInt(value))));
+  };
+  const sections = [...input.sections, ...tablesOf(input, word)];
   const names = new StringTable();
-  const sections: SectionInput[] = [...input.sections];
-  if (input.symbols !== undefined) {
-    const strings = new StringTable();
-    const table = new Bytes().bytes(new Uint8Array(24));
-    for (const { name, value, size = 0, type = 2, global = false, section } of input.symbols) {
-      const index = section === undefined ? 0 : input.sections.findIndex((other) => other.name === section) + 1;
-      table
-        .u32(strings.add(name))
-        .u8(((global ? 1 : 0) << 4) | type, 0)
-        .u16(index)
-        .u64(value)
-        .u64(size);
-    }
-    sections.push({ name: '.symtab', type: 2, bytes: table.done(), link: sections.length + 2, entrySize: 24 });
-    sections.push({ name: '.strtab', type: 3, bytes: strings.done() });
-  }
   for (const { name } of sections) names.add(name);
   names.add('.shstrtab');
   sections.push({ name: '.shstrtab', type: 3, bytes: names.done() });
 
-  const segments = input.segments ?? [];
   const body = new Bytes();
-  const bodyAt = 64 + 56 * segments.length;
-  const headers = new Bytes().bytes(new Uint8Array(64));
+  const headerBytes = is64 ? 64 : 52;
+  const bodyAt = Math.ceil((headerBytes + (is64 ? 56 : 32) * segments.length) / 8) * 8;
+  const headers = new Bytes().bytes(new Uint8Array(is64 ? 64 : 40));
   for (const section of sections) {
     body.align(8);
-    const { name, type = 1, flags = 0, address = 0n, bytes, link = 0, entrySize = 0 } = section;
-    headers.u32(names.add(name)).u32(type).u64(flags).u64(address);
-    headers
-      .u64(bodyAt + body.length)
-      .u64(bytes.length)
-      .u32(link)
-      .u32(0)
-      .u64(8)
-      .u64(entrySize);
+    const {
+      name,
+      type = 1,
+      flags = 0,
+      address = 0n,
+      bytes,
+      link = 0,
+      info = 0,
+      alignment = 8,
+      entrySize = 0,
+    } = section;
+    headers.u32(names.add(name)).u32(type);
+    word(headers, flags, address, bodyAt + body.length, bytes.length);
+    headers.u32(link).u32(info);
+    word(headers, alignment, entrySize);
     if (type !== 8) body.bytes(bytes);
   }
   body.align(8);
-  const file = new Bytes().bytes([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0]).u64(0);
+  const file = new Bytes().bytes([0x7f, 0x45, 0x4c, 0x46, is64 ? 2 : 1, 1, 1, 0]).u64(0);
   file
     .u16(input.type ?? 2)
     .u16(input.machine ?? 183)
-    .u32(1)
-    .u64(input.entry ?? 0n);
-  file.u64(segments.length > 0 ? 64 : 0).u64(bodyAt + body.length);
+    .u32(1);
+  word(file, input.entry ?? 0n, segments.length > 0 ? headerBytes : 0, bodyAt + body.length);
   file
     .u32(0)
-    .u16(64)
-    .u16(56)
+    .u16(headerBytes)
+    .u16(is64 ? 56 : 32)
     .u16(segments.length)
-    .u16(64)
+    .u16(is64 ? 64 : 40)
     .u16(sections.length + 1)
     .u16(sections.length);
   for (const { type, offset, address, size, flags = 5 } of segments) {
-    file.u32(type).u32(flags).u64(offset).u64(address).u64(address).u64(size).u64(size).u64(8);
+    file.u32(type);
+    if (is64) file.u32(flags);
+    word(file, offset, address, address, size, size);
+    if (!is64) file.u32(flags);
+    word(file, 8);
   }
-  return file.bytes(body.done()).bytes(headers.done()).done();
+  return file.align(8).bytes(body.done()).bytes(headers.done()).done();
+};
+
+type WordWriter = (bytes: Bytes, ...values: (number | bigint)[]) => void;
+
+const tablesOf = (input: ElfInput, word: WordWriter): SectionInput[] => {
+  const { symbols, relocations = {}, addressSize = 8, withoutAddends = false } = input;
+  const is64 = addressSize === 8;
+  const indexOf = (name: string): number => input.sections.findIndex((section) => section.name === name) + 1;
+  const tables: SectionInput[] = [];
+  const table = input.sections.length + 1;
+  if (symbols !== undefined) {
+    const strings = new StringTable();
+    const entrySize = is64 ? 24 : 16;
+    const entries = new Bytes().bytes(new Uint8Array(entrySize));
+    for (const { name, value, size = 0, type = 2, global = false, section } of symbols) {
+      entries.u32(strings.add(name));
+      const index = section === undefined ? 0 : indexOf(section);
+      if (!is64) word(entries, value, size);
+      entries.u8(((global ? 1 : 0) << 4) | type, 0).u16(index);
+      if (is64) word(entries, value, size);
+    }
+    tables.push({ name: '.symtab', type: 2, bytes: entries.done(), link: table + 1, entrySize });
+    tables.push({ name: '.strtab', type: 3, bytes: strings.done() });
+  }
+  for (const [name, list] of Object.entries(relocations)) {
+    const entries = new Bytes();
+    for (const { offset, type, symbol, addend = 0n } of list) {
+      word(entries, offset, is64 ? (BigInt(symbol + 1) << 32n) | BigInt(type) : ((symbol + 1) << 8) | type);
+      if (!withoutAddends) word(entries, addend);
+    }
+    tables.push({
+      name: `.rel${withoutAddends ? '' : 'a'}${name}`,
+      type: withoutAddends ? 9 : 4,
+      bytes: entries.done(),
+      link: table,
+      info: indexOf(name),
+    });
+  }
+  return tables;
 };
 
 /** A file that is gone when the test is. */

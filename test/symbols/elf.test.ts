@@ -21,8 +21,8 @@ test('what cannot be opened is the user’s to mend, and the message names the p
   refused(temporaryFile(context, Buffer.from('MZ not a kernel with symbols at all')), /not an ELF file/);
   refused(temporaryFile(context, new Uint8Array(0)), /not an ELF file/);
   const elf = buildElf({ sections: [] });
-  refused(temporaryFile(context, elf.with(4, 1)), /64-bit/);
-  refused(temporaryFile(context, elf.with(5, 2)), /little endian/);
+  refused(temporaryFile(context, elf.with(4, 3)), /class 3/);
+  refused(temporaryFile(context, elf.with(5, 2)), /big-endian/);
 });
 
 test('a file without permission', {

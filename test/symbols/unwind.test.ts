@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FormatError } from '../../src/base/errors.ts';
+import { BufferSection } from '../../src/symbols/byteSource.ts';
 import { FrameSection } from '../../src/symbols/dwarf/cfi.ts';
-import { BufferSection } from '../../src/symbols/elf.ts';
 import { Bytes } from '../support/elfBuilder.ts';
 
 const code = 0xffff_8000_0801_0000n;

@@ -226,8 +226,8 @@ export class FrameSection {
     const at = this.address + BigInt(cursor.offset);
     const relative = encoding & 0x70;
     const value = readEncoded(cursor, encoding & 0x0f, addressSize);
-    if (relative === 0) return BigInt.asUintN(64, value);
-    if (relative === DW_EH_PE_pcrel) return BigInt.asUintN(64, at + value);
+    if (relative === 0) return BigInt.asUintN(8 * addressSize, value);
+    if (relative === DW_EH_PE_pcrel) return BigInt.asUintN(8 * addressSize, at + value);
     return cursor.fail(`the pointer encoding 0x${encoding.toString(16)} is not supported`);
   }
 }

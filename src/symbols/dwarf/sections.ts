@@ -2,26 +2,57 @@
 
 import { Cursor, decodeText } from '../../base/bytes.ts';
 import { FormatError } from '../../base/errors.ts';
+import { ConcatenatedSections } from '../byteSource.ts';
 import type { ElfFile } from '../elf.ts';
 import type { ByteSource } from '../file.ts';
 import type { Encoding } from './forms.ts';
 
+/** Of units. DWARF 5 has type units in .debug_info too; relocatable files have a section of that name for each. */
+const info = '.debug_info';
+const types = '.debug_types';
+
 export class DwarfSections {
-  readonly #elf: ElfFile;
+  readonly #files: readonly ElfFile[];
+  readonly #found = new Map<string, ByteSource | undefined>();
   readonly #whole = new Map<string, Uint8Array>();
 
-  constructor(elf: ElfFile) {
-    this.#elf = elf;
+  /** `files`: where sections are looked for, in this order; an image and its separate debug file. */
+  constructor(...files: readonly ElfFile[]) {
+    this.#files = files;
   }
 
-  /** undefined when the image has no such section. */
+  /** undefined when the image has no such section. .debug_info has .debug_types (DWARF 4, 7.5.1.2) behind it, so that one
+   *  offset finds any unit. */
   find(name: string): ByteSource | undefined {
-    return this.#elf.contents(name);
+    if (!this.#found.has(name)) this.#found.set(name, name === info ? this.#units() : this.#first(name));
+    return this.#found.get(name);
   }
 
   /** Whether `find` would find it; decompresses nothing. */
   has(name: string): boolean {
-    return this.#elf.hasContents(name);
+    return this.#files.some((file) => file.debugSections(name).length > 0);
+  }
+
+  /** Where .debug_types begins in what `find` calls .debug_info. */
+  get typesAt(): number {
+    this.#typesAt ??= this.#parts(info).reduce((total, part) => total + part.size, 0);
+    return this.#typesAt;
+  }
+  #typesAt: number | undefined;
+
+  #units(): ByteSource | undefined {
+    const parts = [...this.#parts(info), ...this.#parts(types)];
+    return parts.length > 1 ? new ConcatenatedSections(info, parts) : parts[0];
+  }
+
+  #first(name: string): ByteSource | undefined {
+    return this.#parts(name)[0];
+  }
+
+  /** The sections of that name in the first file that has one. */
+  #parts(name: string): ByteSource[] {
+    const file = this.#files.find((each) => each.debugSections(name).length > 0);
+    return (file?.debugSections(name) ?? []).map((header) => (file as ElfFile).contentsOf(header));
   }
 
   /** A section that something refers to, so that its absence is an error. */
@@ -33,7 +64,8 @@ export class DwarfSections {
 
   /** Where a section is loaded. */
   addressOf(name: string): bigint {
-    return this.#elf.section(name)?.address ?? 0n;
+    const file = this.#files.find((each) => each.debugSections(name).length > 0);
+    return file?.section(name)?.address ?? 0n;
   }
 
   /** All bytes of a section, kept: for small ones that are used throughout (.debug_line_str). */

@@ -62,6 +62,9 @@ export class DwarfTypes {
 
   #read(die: Die): Type {
     const { dies } = this;
+    // Its definition is in a type unit (5.7.1, and 5.2 for enumerations).
+    const definition = die.attributes.has(DW_AT.signature) ? dies.referenced(die, DW_AT.signature) : undefined;
+    if (definition !== undefined && !definition.attributes.has(DW_AT.signature)) return this.at(definition);
     const number = (attribute: number, otherwise: number): number => Number(dies.constant(die, attribute) ?? otherwise);
     const size = number(DW_AT.byteSize, 0);
     const name = dies.name(die);

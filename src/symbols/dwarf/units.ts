@@ -133,6 +133,11 @@ export class Units {
     } else {
       abbreviationsAt = readOffset(cursor, encoding);
       addressSize = cursor.u8();
+      // DWARF 4, 7.5.1.2: the type units of .debug_types have type_signature and type_offset too.
+      if (offset >= this.sections.typesAt) {
+        type = DW_UT.type;
+        cursor.skip(8 + offsetSize);
+      }
     }
     if (![2, 4, 8].includes(addressSize)) cursor.fail(`addresses of ${addressSize} bytes are not supported`);
     if (cursor.offset > end) cursor.fail(`a unit of ${length} bytes, less than its header`, 0);
