@@ -49,7 +49,12 @@ export async function resultText(
 ): Promise<string> {
   if (symbol !== undefined && format === undefined) return `${hex(symbol.address)} <${symbol.name}>`;
   try {
-    return await oneLine(value, scope, format);
+    const text = await oneLine(value, scope, format);
+    const real = stripped(value.type);
+    const isNamed = real.kind === 'enum' || (real.kind === 'base' && real.encoding === 'boolean');
+    // Who asks for a value wants the number too, for which the name stands.
+    if (!isNamed || format !== undefined || /^-?\d+$/.test(text)) return text;
+    return `${text} (${await integerOf(value, scope.access)})`;
   } catch (error) {
     if (error instanceof NoValueError) return unreadable(error);
     throw error;

@@ -157,7 +157,7 @@ test('objects, pointers, members, bit fields, enumerators', async () => {
     ['((thing_t *)0x1000)->byte', "252 '\\374'"],
     ['(thing_t *)-1 == (struct thing *)-1', '1'],
     ['sizeof(thing_t) - 1', '23'],
-    ['BLUE', 'BLUE'],
+    ['BLUE', 'BLUE (2)'],
     ['BLUE + 1', '3'],
     ['(int)BLUE', '2'],
     ["'file.c'::counter,x", '0xf7f6f5f4'],

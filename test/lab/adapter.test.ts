@@ -337,9 +337,9 @@ describe('adapter', () => {
         ['sizeof(struct list_head)', '16'],
         ['offsetof(struct list_head, prev)', '8'],
         ['((struct task_struct *)$sp_el0)->pid', '0'],
-        ['TASK_COMM_LEN', '16'],
+        ['TASK_COMM_LEN', 'TASK_COMM_LEN (16)'],
         ['init_task.comm[0..4],x', '{0x73, 0x77, 0x61, 0x70}'],
-        ['system_state', 'SYSTEM_BOOTING'],
+        ['system_state', 'SYSTEM_BOOTING (0)'],
       ];
       for (const [expression, expected] of table) {
         const result = await user.evaluate(expression);
