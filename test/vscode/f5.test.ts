@@ -109,13 +109,14 @@ test('F5 debugs a real kernel under KVM in the lab', { skip }, async () => {
       await workbench.toggleBreakpoint(line);
       await page.keyboard.press('F5');
       await page.getByText('Stopped on entry').first().waitFor({ timeout: 300_000 });
+      await page.locator('.debug-variables .monaco-list-row', { hasText: /^x0\b/ }).first().waitFor();
       await picture(page, 'entry');
       await page.locator('.debug-toolbar .codicon-debug-continue').click();
       await page
         .locator('.debug-call-stack .monaco-list-row', { hasText: 'start_kernel' })
         .waitFor({ timeout: 300_000 });
       await page.locator('.codicon-debug-stackframe').first().waitFor();
-      await page.locator('.debug-variables .monaco-list-row', { hasText: /^x0\b/ }).first().waitFor();
+      await page.locator('.debug-variables .monaco-list-row', { hasText: /^command_line\b/ }).first().waitFor();
       await picture(page, 'breakpoint');
       await page.keyboard.press('F10');
       await page.getByText('Step completed').first().waitFor({ timeout: 300_000 });
