@@ -14,7 +14,7 @@ const ELFCOMPRESS_ZSTD = 2;
 // DEFLATE cannot expand more than this (zlib's technical notes, "Maximum Compression Factor").
 const deflateFactor = 1032;
 /** Zstandard can, without bound: a section that claims more is no debug information. */
-const zstdLimit = 1 << 31;
+const zstdLimit = 2 ** 31;
 
 // Elf64_Chdr: ch_type u32, reserved u32, ch_size u64, ch_addralign u64. Elf32_Chdr: ch_type, ch_size, ch_addralign u32.
 export const decompress = (raw: ByteSource, addressSize: 4 | 8): ByteSource => {

@@ -21,6 +21,7 @@ const SHT_REL = 9;
 /** sh_flags. */
 const SHF_ALLOC = 0x2;
 const SHF_EXECINSTR = 0x4;
+const SHF_GROUP = 0x200;
 const SHF_COMPRESSED = 0x800;
 
 const PT_LOAD = 1;
@@ -74,12 +75,14 @@ export class ElfFile {
     return this.sections.find((section) => section.name === name);
   }
 
-  /** Sections of debug information of that name that have bytes here, compressed the old way (`.zdebug_info`) included. */
+  /** The sections of that name that have bytes here, compressed the old way (`.zdebug_info`) included. Those of section
+   *  groups come last: compilers put type units there, and offsets that others refer to count from the first. */
   debugSections(name: string): readonly SectionHeader[] {
     const zname = name.replace(/^\.debug_/, '.zdebug_');
-    return this.sections.filter(
+    const found = this.sections.filter(
       (section) => (section.name === name || section.name === zname) && section.type !== SHT_NOBITS,
     );
+    return found.sort((a, b) => (a.flags & SHF_GROUP) - (b.flags & SHF_GROUP));
   }
 
   /** The contents of a section; undefined when there is none of that name or it has no bytes here. */

@@ -129,6 +129,8 @@ test('image bytes: whole ranges of what the file holds', (context) => {
   assert.deepEqual(without.imageBytes(0x1020n, 2)?.length, 2);
 });
 
+const ZSTD = 'KLUv/QRojQAAUDAxMjM0NTY3ODkBAOdVCxINTnB0';
+
 const compressed = (bytes: Uint8Array, size = bytes.length, type = 1): Uint8Array =>
   new Bytes().u32(type).u32(0).u64(size).u64(1).bytes(deflateSync(bytes)).done();
 
@@ -145,7 +147,31 @@ test('compressed sections', (context) => {
   assert.throws(() => contents(compressed(plain, 2 ** 50)), FormatError, 'a size that cannot be');
   assert.throws(() => contents(compressed(plain, 500, 7)), /compression type 7/);
   assert.throws(() => contents(Uint8Array.of(1, 0, 0)), FormatError);
-  assert.throws(() => contents(compressed(plain, 500, 2)), UserError, 'not zstd, or no zstd in this Node');
+  assert.throws(() => contents(compressed(plain, 500, 2)), FormatError, 'not zstd');
+  // `zstd -19` of the same, with a checksum.
+  const zstd = Buffer.from(ZSTD, 'base64');
+  const chdr = (size: number): Uint8Array => new Bytes().u32(2).u32(0).u64(size).u64(1).bytes(zstd).done();
+  assert.deepEqual(Buffer.from(contents(chdr(500)) ?? []), plain);
+  assert.throws(() => contents(chdr(499)), FormatError);
+  assert.throws(() => contents(chdr(501)), FormatError);
+  assert.throws(() => contents(chdr(2 ** 40)), FormatError);
+  assert.throws(() => contents(chdr(500).subarray(0, 30)), FormatError);
+});
+
+test('sections compressed the old way', (context) => {
+  const plain = Buffer.from('0123456789'.repeat(50));
+  const contents = (bytes: Uint8Array): Uint8Array | undefined => {
+    const elf = buildElf({ sections: [{ name: '.zdebug_str', bytes }] });
+    const section = new ElfFile(temporaryFile(context, elf)).contents('.debug_str');
+    return section?.read(0, section.size);
+  };
+  const zdebug = (magic: string, size: readonly number[]): Uint8Array =>
+    new Bytes().bytes(Buffer.from(magic)).bytes(size).bytes(deflateSync(plain)).done();
+  assert.deepEqual(Buffer.from(contents(zdebug('ZLIB', [0, 0, 0, 0, 0, 0, 1, 0xf4])) ?? []), plain);
+  assert.throws(() => contents(zdebug('ZLIC', [0, 0, 0, 0, 0, 0, 1, 0xf4])), /\.zdebug_str\+0x0: "ZLIB" is missing/);
+  assert.throws(() => contents(zdebug('ZLIB', [0xff, 0, 0, 0, 0, 0, 1, 0xf4])), /cannot expand/);
+  assert.throws(() => contents(zdebug('ZLIB', [0, 0, 0, 0, 0, 0, 1, 0xf5])), /501 declared/);
+  assert.throws(() => contents(Buffer.from('ZLIB')), FormatError);
 });
 
 test('tables outside of the file', (context) => {
