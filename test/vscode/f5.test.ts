@@ -116,7 +116,10 @@ test('F5 debugs a real kernel under KVM in the lab', { skip }, async () => {
         .locator('.debug-call-stack .monaco-list-row', { hasText: 'start_kernel' })
         .waitFor({ timeout: 300_000 });
       await page.locator('.codicon-debug-stackframe').first().waitFor();
-      await page.locator('.debug-variables .monaco-list-row', { hasText: /^command_line\b/ }).first().waitFor();
+      await page
+        .locator('.debug-variables .monaco-list-row', { hasText: /^command_line\b/ })
+        .first()
+        .waitFor();
       await picture(page, 'breakpoint');
       await page.keyboard.press('F10');
       await page.getByText('Step completed').first().waitFor({ timeout: 300_000 });
