@@ -111,30 +111,36 @@ export function stripped(type: Type): Exclude<Type, TypedefType | QualifiedType>
 
 /** Bytes; 0 for void, functions, incomplete types and arrays of unknown length. */
 export function sizeOf(type: Type): number {
-  const real = stripped(type);
+  let real = stripped(type);
+  let count = 1;
+  for (let dimension = 0; real.kind === 'array'; dimension++) {
+    if (dimension === strippingLimit) return 0; // an array of itself
+    count = Math.min(count * (real.count ?? 0), Number.MAX_SAFE_INTEGER);
+    real = stripped(real.element);
+  }
   switch (real.kind) {
-    case 'array':
-      return (real.count ?? 0) * sizeOf(real.element);
     case 'void':
     case 'function':
       return 0;
     default:
-      return real.size;
+      return Math.min(count * real.size, Number.MAX_SAFE_INTEGER);
   }
 }
 
 /** The type as C declares it, with `name` where the declared thing stands: `int (*)[4]`, `const char *name`. */
 export function declaration(type: Type, name = ''): string {
-  return declare(type, name, 0);
+  return declare(type, name, 0, { left: partLimit });
 }
 
 /** Deeper declarations are cut: a file may nest them without end. */
 const declarationLimit = 64;
+/** So are those of more parts: functions whose parameters are such functions double with each level. */
+const partLimit = 1000;
 
-function declare(type: Type, inner: string, depth: number): string {
-  if (depth > declarationLimit) return `… ${inner}`;
+function declare(type: Type, inner: string, depth: number, parts: { left: number }): string {
+  if (depth > declarationLimit || parts.left-- <= 0) return `… ${inner}`;
   const leaf = (text: string): string => (inner === '' ? text : `${text} ${inner}`);
-  const next = (target: Type, text: string): string => declare(target, text, depth + 1);
+  const next = (target: Type, text: string): string => declare(target, text, depth + 1, parts);
   switch (type.kind) {
     case 'void':
       return leaf('void');

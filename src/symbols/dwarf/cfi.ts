@@ -160,6 +160,7 @@ export class FrameSection {
     const offset = this.kind === 'eh_frame' ? fde.idAt - fde.id : fde.id;
     let cie = this.#cies.get(offset);
     if (cie === undefined) {
+      if (offset < 0) this.#whole().fail(`a CIE ${fde.id} bytes back`, fde.idAt);
       const entry = this.#entryAt(offset);
       const cursor = this.#bodyOf(entry);
       if (!entry.isCie || entry.end - entry.idAt <= 4) cursor.fail(`no CIE here, as the FDE at ${fde.start} says`, 0);

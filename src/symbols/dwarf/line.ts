@@ -33,8 +33,8 @@ export interface LineHeader extends Encoding {
   /** By the number that programs use: 0 is the compilation directory, in DWARF 4 as well (there without a name). */
   readonly directories: readonly (StringReference | undefined)[];
   readonly files: FileTable;
-  /** Strings that are in the header itself, or in a section other than .debug_line_str. */
-  readonly texts: readonly string[];
+  /** Strings that are in the header itself; numbers are offsets in .debug_str. */
+  readonly texts: readonly (string | number)[];
 }
 
 /** DW_LNCT_* (6.2.4.1); 3 timestamp, 4 size and 5 MD5 are passed over. */
@@ -95,7 +95,7 @@ export const readLineHeader = (sections: DwarfSections, offset: number): LineHea
   if (lineRange === 0) header.fail('a line range of 0', header.position - 2);
   if (opcodeBase === 0) header.fail('an opcode base of 0', header.position - 1);
   const operandCounts = header.take(opcodeBase - 1).slice();
-  const tables = version >= 5 ? readTables(header, encoding, sections) : readOldTables(header);
+  const tables = version >= 5 ? readTables(header, encoding) : readOldTables(header);
   return {
     ...encoding,
     offset,
@@ -136,8 +136,8 @@ const readOldTables = (cursor: Cursor): Tables => {
 };
 
 // Version 5: each table is a description of its entries, (content type ULEB, form ULEB) pairs, a count, the entries.
-const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections): Tables => {
-  const texts: string[] = [];
+const readTables = (cursor: Cursor, encoding: Encoding): Tables => {
+  const texts: (string | number)[] = [];
   const table = (): FileTable => {
     const kinds: number[] = [];
     const forms: number[] = [];
@@ -155,7 +155,7 @@ const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections)
       let directory = 0;
       for (let i = 0; i < kinds.length; i++) {
         const form = forms[i] ?? 0;
-        if (kinds[i] === DW_LNCT.path) name = readString(cursor, form, encoding, sections, texts);
+        if (kinds[i] === DW_LNCT.path) name = readString(cursor, form, encoding, texts);
         else if (kinds[i] === DW_LNCT.directoryIndex) directory = readIndex(cursor, form);
         else skipForm(cursor, form, encoding);
       }
@@ -168,20 +168,14 @@ const readTables = (cursor: Cursor, encoding: Encoding, sections: DwarfSections)
   return { directories: names, files: table(), texts };
 };
 
-const readString = (
-  cursor: Cursor,
-  form: number,
-  encoding: Encoding,
-  sections: DwarfSections,
-  texts: string[],
-): StringReference => {
+const readString = (cursor: Cursor, form: number, encoding: Encoding, texts: (string | number)[]): StringReference => {
   switch (form) {
     case DW_FORM.lineStrp:
       return readOffset(cursor, encoding);
     case DW_FORM.string:
       return -texts.push(cursor.string());
     case DW_FORM.strp:
-      return -texts.push(sections.string('.debug_str', readOffset(cursor, encoding)));
+      return -texts.push(readOffset(cursor, encoding));
     default:
       return cursor.fail(`a file name of the form 0x${form.toString(16)} is not supported`);
   }
@@ -206,7 +200,10 @@ export function* lineHeaders(sections: DwarfSections): Generator<LineHeader> {
 
 /** Strings of file tables. */
 export const textOf = (header: LineHeader, sections: DwarfSections, reference: StringReference): string => {
-  if (reference < 0) return header.texts[-1 - reference] ?? '';
+  if (reference < 0) {
+    const text = header.texts[-1 - reference] ?? '';
+    return typeof text === 'number' ? sections.string('.debug_str', text) : text;
+  }
   const bytes = sections.whole('.debug_line_str');
   const end = reference < bytes.length ? bytes.indexOf(0, reference) : -1;
   if (end < 0) new Cursor(bytes, '.debug_line_str').fail('a file name outside of the section', reference);

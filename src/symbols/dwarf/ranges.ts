@@ -75,6 +75,9 @@ export const withList = <T>(
   }
 };
 
+/** Ranges of one list, and of all scopes of one unit: a list is a few bytes to refer to, and millions to read. */
+export const rangeLimit = 1 << 20;
+
 /** No entry is longer, but for the expression of a location. */
 export const entryBytes = 32;
 
@@ -93,6 +96,7 @@ const readRnglist = (
     let base = bases.address;
     const add = (start: bigint, end: bigint): void => {
       if (end > start) ranges.push({ start, end });
+      if (ranges.length > rangeLimit) cursor.fail(`a list of more than ${rangeLimit} ranges`);
     };
     for (;;) {
       if (!complete && cursor.remaining < entryBytes) return undefined;
@@ -159,6 +163,7 @@ const readOldRanges = (
       if (start === 0n && end === 0n) return ranges;
       if (start === selectBase) base = end;
       else if (end > start) ranges.push({ start: base + start, end: base + end });
+      if (ranges.length > rangeLimit) cursor.fail(`a list of more than ${rangeLimit} ranges`);
     }
   });
 };

@@ -5,7 +5,7 @@ import { Cursor } from '../../base/bytes.ts';
 import type { Abbreviation } from './abbreviations.ts';
 import { DW_AT, DW_TAG } from './constants.ts';
 import type { FormValue } from './forms.ts';
-import type { AddressRange } from './ranges.ts';
+import { type AddressRange, rangeLimit } from './ranges.ts';
 import type { Unit, Units } from './units.ts';
 
 /** A function, or one copy of an inlined one. */
@@ -91,6 +91,7 @@ export const readScopes = (
   { wanted, around }: { readonly wanted?: ReadonlySet<number>; readonly around?: readonly bigint[] } = {},
 ): Scope[] => {
   const scopes: Scope[] = [];
+  let rangeCount = 0;
   walk(units, unit, (cursor, abbreviation, die, depth) => {
     const { tag } = abbreviation;
     const kind = tag === DW_TAG.subprogram ? 'function' : tag === DW_TAG.inlinedSubroutine ? 'inlined' : undefined;
@@ -116,6 +117,8 @@ export const readScopes = (
     const origin = originOf(values);
     if (wanted !== undefined && !wanted.has(die) && (origin === undefined || !wanted.has(origin))) return true;
     const ranges = units.codeRanges(values, unit);
+    rangeCount += ranges.length;
+    if (rangeCount > rangeLimit) cursor.fail(`more than ${rangeLimit} ranges in the unit at ${unit.offset}`);
     const first = ranges[0];
     if (first === undefined) return false;
     if (around !== undefined && !ranges.some((range) => holdsOne(range, around))) return false;

@@ -1,11 +1,13 @@
 // Types from debugging information entries (DWARF 5, chapter 5).
 
 import { Cursor } from '../../base/bytes.ts';
+import { FormatError } from '../../base/errors.ts';
 import {
   type CompositeType,
   type Enumerator,
   type Member,
   type ScalarEncoding,
+  sizeOf,
   type Type,
   voidType,
 } from '../types.ts';
@@ -14,6 +16,13 @@ import type { Die, Dies } from './dies.ts';
 
 /** Types that are kept; a large struct and all it refers to is a few thousand. */
 const keptTypes = 20_000;
+
+/** Bytes: no object of a kernel is as large, and numbers up to here stay exact as bits. */
+const objectLimit = 2 ** 48;
+/** Bits of a bit field: those of __int128. */
+const bitFieldLimit = 128;
+/** Variant parts in variant parts. */
+const variantLimit = 16;
 
 const encodings = new Map<number, ScalarEncoding>([
   [DW_ATE.signed, 'signed'],
@@ -65,8 +74,7 @@ export class DwarfTypes {
     // Its definition is in a type unit (5.7.1, and 5.2 for enumerations).
     const definition = die.attributes.has(DW_AT.signature) ? dies.referenced(die, DW_AT.signature) : undefined;
     if (definition !== undefined && !definition.attributes.has(DW_AT.signature)) return this.at(definition);
-    const number = (attribute: number, otherwise: number): number => Number(dies.constant(die, attribute) ?? otherwise);
-    const size = number(DW_AT.byteSize, 0);
+    const size = this.#number(die, DW_AT.byteSize, objectLimit) ?? 0;
     const name = dies.name(die);
     const target = (): Type => this.of(die);
     const composite = compositeKinds.get(die.tag);
@@ -78,7 +86,7 @@ export class DwarfTypes {
     if (qualifier !== undefined) return lazily({ kind: 'qualified', qualifier }, 'target', target);
     switch (die.tag) {
       case DW_TAG.baseType: {
-        const encoding = encodings.get(number(DW_AT.encoding, 0)) ?? 'other';
+        const encoding = encodings.get(Number(dies.constant(die, DW_AT.encoding) ?? 0n)) ?? 'other';
         return { kind: 'base', name: name ?? '?', size, encoding };
       }
       case DW_TAG.pointerType:
@@ -114,9 +122,19 @@ export class DwarfTypes {
     return lazily(type, 'variadic', () => children().some(({ tag }) => tag === DW_TAG.unspecifiedParameters)) as Type;
   }
 
+  /** A constant that counts bytes or bits; FormatError when it cannot. */
+  #number(die: Die, attribute: number, limit: number): number | undefined {
+    const value = this.dies.constant(die, attribute);
+    if (value === undefined) return undefined;
+    if (value < 0n || value > BigInt(limit)) {
+      throw new FormatError(this.dies.units.info.name, die.offset, `the number ${value} in a type`);
+    }
+    return Number(value);
+  }
+
   #members(die: Die): Member[] {
     const members: Member[] = [];
-    const collect = (parent: Die): void => {
+    const collect = (parent: Die, depth: number): void => {
       for (const child of this.dies.children(parent)) {
         if (child.tag === DW_TAG.member || child.tag === DW_TAG.inheritance) {
           // A static member of C++ has no place in the object.
@@ -124,11 +142,11 @@ export class DwarfTypes {
             members.push(this.#member(child));
           }
         } else if (child.tag === DW_TAG.variantPart) {
-          collect(child); // of Rust's enums: what is common to all variants
+          if (depth < variantLimit) collect(child, depth + 1); // of Rust's enums: what is common to all variants
         }
       }
     };
-    collect(die);
+    collect(die, 0);
     return members;
   }
 
@@ -136,23 +154,24 @@ export class DwarfTypes {
     const { dies } = this;
     const offset = this.#memberOffset(die);
     const name = dies.name(die);
-    const bitSize = dies.constant(die, DW_AT.bitSize);
+    const bitSize = this.#number(die, DW_AT.bitSize, bitFieldLimit);
     const placed = (bits: Member['bits'], at: number): Member =>
       lazily({ name, offset: at, bits }, 'type', () => this.of(die));
     if (bitSize === undefined) return placed(undefined, offset);
-    return placed(...this.#bitField(die, offset, Number(bitSize)));
+    return placed(...this.#bitField(die, offset, bitSize));
   }
 
   #bitField(die: Die, offset: number, bitSize: number): [NonNullable<Member['bits']>, number] {
     const { dies } = this;
-    const dataBitOffset = dies.constant(die, DW_AT.dataBitOffset);
+    const dataBitOffset = this.#number(die, DW_AT.dataBitOffset, 8 * objectLimit);
     let bitOffset: number;
     if (dataBitOffset !== undefined) {
-      bitOffset = 8 * offset + Number(dataBitOffset);
+      bitOffset = 8 * offset + dataBitOffset;
     } else {
       // Before DWARF 4 (3: 5.5.6): from the most significant bit of a storage unit at `offset`.
-      const storage = Number(dies.constant(die, DW_AT.byteSize) ?? sizeOfStorage(this.of(die)));
-      const fromTop = Number(dies.constant(die, DW_AT.bitOffset) ?? 0n);
+      const storage = this.#number(die, DW_AT.byteSize, objectLimit) ?? sizeOf(this.of(die));
+      // Below 0 where a field reaches into the next storage unit.
+      const fromTop = Number(BigInt.asIntN(32, dies.constant(die, DW_AT.bitOffset) ?? 0n));
       bitOffset = 8 * offset + 8 * storage - fromTop - bitSize;
     }
     return [{ bitOffset, bitSize }, Math.floor(bitOffset / 8)];
@@ -161,7 +180,7 @@ export class DwarfTypes {
   /** A constant since DWARF 3; before that an expression, in practice DW_OP_plus_uconst. */
   #memberOffset(die: Die): number {
     const value = die.attributes.get(DW_AT.dataMemberLocation);
-    if (value?.kind === 'constant') return Number(value.value);
+    if (value?.kind === 'constant') return this.#number(die, DW_AT.dataMemberLocation, objectLimit) ?? 0;
     if (value?.kind !== 'bytes') return 0;
     const DW_OP_plus_uconst = 0x23;
     const cursor = new Cursor(value.bytes, this.dies.units.info.name, die.offset);
@@ -181,7 +200,7 @@ export class DwarfTypes {
       encoding === undefined
         ? enumerators.some(({ value }) => value < 0n)
         : encoding === 'signed' || encoding === 'signedChar';
-    const bits = 8 * Number(this.dies.constant(die, DW_AT.byteSize) ?? 4n);
+    const bits = 8 * Math.min(this.#number(die, DW_AT.byteSize, objectLimit) ?? 4, 16);
     // DW_FORM_data1 and its like do not say whether they are signed (7.5.5): the type does.
     const normal = (value: bigint): bigint => (signed ? BigInt.asIntN(bits, value) : BigInt.asUintN(bits, value));
     return { signed, enumerators: enumerators.map(({ name, value }) => ({ name, value: normal(value) })) };
@@ -203,7 +222,8 @@ export class DwarfTypes {
 
   #count(subrange: Die): number | undefined {
     const count = subrange.attributes.get(DW_AT.count);
-    if (count?.kind === 'constant') return Number(count.value);
+    if (count?.kind === 'constant')
+      return count.value < 0x7fff_ffffn && count.value >= 0n ? Number(count.value) : undefined;
     const upper = subrange.attributes.get(DW_AT.upperBound);
     if (upper?.kind !== 'constant') return undefined;
     // gcc says 2^64 - 1 for `[0]`.
@@ -211,11 +231,6 @@ export class DwarfTypes {
     return bound >= -1n && bound < 0x7fff_ffffn ? Number(bound) + 1 : undefined;
   }
 }
-
-const sizeOfStorage = (type: Type): number => {
-  if (type.kind === 'typedef' || type.kind === 'qualified') return sizeOfStorage(type.target);
-  return 'size' in type ? type.size : 4;
-};
 
 /** Adds a property that is computed when it is first read. */
 function lazily<T extends object, Name extends string, Value>(
