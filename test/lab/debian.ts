@@ -70,13 +70,16 @@ const updated = new Set<string>();
 /** A package is not to be had: the archive has dropped the version, or cannot be reached. */
 export class DownloadError extends Error {}
 
+/** As Debian names them. */
+export type Architecture = 'amd64' | 'arm64';
+
 /** Debian's archive as seen for one architecture. Calls are serialised by the owner. */
 export class Archive {
   readonly #config: string;
   readonly #progress: Progress;
   readonly #architecture: string;
 
-  constructor(architecture: 'amd64' | 'arm64', progress: Progress) {
+  constructor(architecture: Architecture, progress: Progress) {
     this.#architecture = architecture;
     this.#progress = progress;
     const root = labCache(`apt-${architecture}`);

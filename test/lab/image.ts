@@ -11,20 +11,30 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { appletNames } from './busybox.ts';
 import { cacheEntry, cacheRoot, dropEntries, type Progress, reportProgress } from './cache.ts';
 import { command } from './command.ts';
-import { Archive, DownloadError, unpack, unpackSome } from './debian.ts';
+import { type Architecture, Archive, DownloadError, unpack, unpackSome } from './debian.ts';
 import { guestInitrd } from './guest.ts';
 import { lockedPackage, NODE, unpackNpm } from './npm.ts';
-import { debugPackage, imagePackage, packagesKey, type Release, resolveRelease, sourcePackage } from './release.ts';
+import {
+  abiOf,
+  debugPackage,
+  imagePackage,
+  packagesKey,
+  type Release,
+  resolveRelease,
+  sourcePackage,
+} from './release.ts';
 import { tool } from './tools.ts';
 
 /** Raised when a recipe below changes what it makes, so that caches of an older recipe are not used. */
-const RECIPE = { host: 1, vmlinux: 2, source: 1 };
+const RECIPE = { host: 1, vmlinux: 3, source: 1 };
 /** The modules whose debug files are kept, and which nested guests have along. */
 export const GUEST_MODULES = ['dummy'];
+/** Further modules whose debug files are kept: large ones, to be read. */
+const READ_MODULES = ['xfs'];
 const REPOSITORY = join(import.meta.dirname, '..', '..');
 
 /** Where the assembled pieces are on this machine. */
@@ -50,6 +60,12 @@ export function hostImage(progress: Progress = reportProgress): Promise<HostImag
 /** vmlinux with DWARF of the lab's kernel; the first call fetches 260 MB. */
 export function vmlinux(progress: Progress = reportProgress): Promise<DebugImage> {
   return assemble(assembleDebug, progress);
+}
+
+/** vmlinux with DWARF of the same kernel for any machine; the first call fetches 260 MB (arm64) or 600 MB (amd64). */
+export function kernelDebugFiles(architecture: Architecture, progress: Progress = reportProgress): Promise<DebugFiles> {
+  if (architecture === 'arm64') return vmlinux(progress);
+  return assemble((release) => debugFiles(release, architecture, progress), progress);
 }
 
 /** Root of the kernel's sources (`init/main.c` is below it); the first call fetches 140 MB. */
@@ -175,39 +191,65 @@ async function makeExt4(folder: string, image: string, progress: Progress): Prom
   });
 }
 
-/** Files with DWARF of the lab's kernel. */
-export interface DebugImage {
+/** Files with DWARF of one kernel. */
+export interface DebugFiles {
   /** vmlinux. */
   file: string;
   /** Folder of the modules that nested guests can load, as `NAME.ko`. */
   modules: string;
-  /** ext4 image of both: `vmlinux` and `modules/`. */
+  /** Folder of modules that are only read, as `NAME.ko`. */
+  otherModules: string;
+}
+
+/** Files with DWARF of the lab's kernel. */
+export interface DebugImage extends DebugFiles {
+  /** ext4 image of `vmlinux` and `modules/`. */
   disk: string;
 }
 
 async function assembleDebug(release: Release, progress: Progress): Promise<DebugImage> {
-  const name = `vmlinux-${RECIPE.vmlinux}-${release.version}`;
+  const disk = 'vmlinux.ext4';
+  const files = await debugFiles(release, 'arm64', progress, (content, scratch) =>
+    makeExt4(content, join(scratch, disk), progress),
+  );
+  return { ...files, disk: join(dirname(dirname(files.file)), disk) };
+}
+
+async function debugFiles(
+  release: Release,
+  architecture: Architecture,
+  progress: Progress,
+  finish?: (content: string, scratch: string) => Promise<void>,
+): Promise<DebugFiles> {
+  const kind = architecture === 'arm64' ? 'vmlinux' : `vmlinux.${architecture}`;
+  const name = `${kind}-${RECIPE.vmlinux}-${release.version}`;
+  const abi = abiOf(release, architecture);
   const folder = await cacheEntry(name, async (scratch) => {
-    progress(`fetching ${debugPackage(release)} (260 MB)`);
+    progress(`fetching ${debugPackage(release, architecture)} (260 MB and more)`);
     const downloads = join(scratch, 'downloads');
-    const debs = await new Archive('arm64', progress).download([debugPackage(release)], downloads);
+    const archive = new Archive(architecture, progress);
+    if (architecture !== 'arm64') await archive.update();
+    const debs = await archive.download([debugPackage(release, architecture)], downloads);
     progress('unpacking vmlinux');
     const content = join(scratch, 'content');
+    const other = join(scratch, 'modules');
     const unpacked = join(scratch, 'unpacked');
-    const modules = GUEST_MODULES.map((module) => `./usr/lib/debug/lib/modules/*/${module}.ko`);
-    for (const deb of debs)
-      await unpackSome(deb, unpacked, [`./usr/lib/debug/boot/vmlinux-${release.abi}`, ...modules]);
-    mkdirSync(join(content, 'modules'), { recursive: true });
-    renameSync(join(unpacked, `usr/lib/debug/boot/vmlinux-${release.abi}`), join(content, 'vmlinux'));
-    for (const path of filesBelow(unpacked)) renameSync(path, join(content, 'modules', basename(path)));
+    const modules = [...GUEST_MODULES, ...READ_MODULES].map((module) => `./usr/lib/debug/lib/modules/*/${module}.ko`);
+    for (const deb of debs) await unpackSome(deb, unpacked, [`./usr/lib/debug/boot/vmlinux-${abi}`, ...modules]);
+    for (const path of [join(content, 'modules'), other]) mkdirSync(path, { recursive: true });
+    renameSync(join(unpacked, `usr/lib/debug/boot/vmlinux-${abi}`), join(content, 'vmlinux'));
+    for (const path of filesBelow(unpacked)) {
+      const isGuests = GUEST_MODULES.includes(basename(path, '.ko'));
+      renameSync(path, join(isGuests ? join(content, 'modules') : other, basename(path)));
+    }
     for (const path of [downloads, unpacked]) rmSync(path, { recursive: true });
-    await makeExt4(content, join(scratch, 'vmlinux.ext4'), progress);
+    await finish?.(content, scratch);
   });
-  dropOlder('vmlinux', name);
+  dropOlder(kind, name);
   return {
     file: join(folder, 'content/vmlinux'),
     modules: join(folder, 'content/modules'),
-    disk: join(folder, 'vmlinux.ext4'),
+    otherModules: join(folder, 'modules'),
   };
 }
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { labCache, type Progress, withLock } from './cache.ts';
-import { Archive } from './debian.ts';
+import { type Architecture, Archive } from './debian.ts';
 
 /** One kernel build and the packages around it. */
 export interface Release {
@@ -20,7 +20,11 @@ const META_PACKAGE = 'linux-image-cloud-arm64';
 const HOST_PACKAGES = ['qemu-system-arm', 'busybox-static', 'libstdc++6', 'libgcc-s1', 'libc6'];
 
 export const imagePackage = (release: Release): string => `linux-image-${release.abi}=${release.version}`;
-export const debugPackage = (release: Release): string => `linux-image-${release.abi}-dbg=${release.version}`;
+/** The kernel's build for another machine, of the same sources and the same version. */
+export const abiOf = (release: Release, architecture: Architecture): string =>
+  release.abi.replace(/arm64$/, architecture);
+export const debugPackage = (release: Release, architecture: Architecture): string =>
+  `linux-image-${abiOf(release, architecture)}-dbg=${release.version}`;
 export const sourcePackage = (release: Release): string => `linux-source-6.1=${release.version}`;
 
 /** Short name of everything in the host's image. */

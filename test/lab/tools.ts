@@ -9,6 +9,13 @@ const PACKAGES = {
   mke2fs: 'e2fsprogs',
   xz: 'xz-utils',
   pahole: 'dwarves',
+  readelf: 'binutils',
+  'aarch64-linux-gnu-addr2line': 'binutils-aarch64-linux-gnu',
+  'x86_64-linux-gnu-addr2line': 'binutils-x86-64-linux-gnu',
+  'eu-addr2line': 'elfutils',
+  'llvm-symbolizer': 'llvm',
+  clang: 'clang',
+  'gdb-multiarch': 'gdb-multiarch',
 } as const;
 export type Tool = keyof typeof PACKAGES;
 
@@ -69,9 +76,22 @@ function unpackedTool(name: Tool, root: string, machine: 'x86_64' | 'aarch64'): 
     .find((path) => existsSync(path));
   const program = ['usr/bin', 'usr/sbin', 'bin', 'sbin'].map((folder) => join(root, folder, name)).find(existsSync);
   if (!loader || !program) throw new Error(`${name} is missing in ${root}: remove this folder, then run this again`);
-  const data = name === 'qemu-system-aarch64' ? ['-L', join(root, 'usr/share/qemu')] : [];
+  const data = {
+    'qemu-system-aarch64': ['-L', join(root, 'usr/share/qemu')],
+    'gdb-multiarch': ['--data-directory', join(root, 'usr/share/gdb')],
+  };
   return {
-    argv: [loader, '--library-path', libraries.join(':'), program, ...data],
-    env: { ...process.env, QEMU_MODULE_DIR: join(root, 'usr/lib', triplet, 'qemu') },
+    argv: [
+      loader,
+      '--library-path',
+      libraries.join(':'),
+      program,
+      ...(name in data ? data[name as keyof typeof data] : []),
+    ],
+    env: {
+      ...process.env,
+      QEMU_MODULE_DIR: join(root, 'usr/lib', triplet, 'qemu'),
+      ...(name === 'gdb-multiarch' ? { PYTHONHOME: join(root, 'usr') } : {}),
+    },
   };
 }
