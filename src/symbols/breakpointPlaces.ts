@@ -3,7 +3,8 @@
 import { DW_AT, DW_FORM } from './dwarf/constants.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
 import { innermost, readScopes, type Scope, type UnitScopes } from './dwarf/scopes.ts';
-import type { Unit, Units } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
+import type { Units } from './dwarf/units.ts';
 import type { Statement } from './sourceLines.ts';
 
 /** DW_LANG_Mips_Assembler (DWARF 5, 7.12), which is what all assemblers say. */

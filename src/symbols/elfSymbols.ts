@@ -29,13 +29,24 @@ const SHF_ALLOC = 0x2;
 /** How many symbols that begin between a function and an address inside it are looked past. */
 const nestingLimit = 1024;
 
+/** Sorting a kernel's symbols takes as long as fifty looks at all of them: it is for those who go on asking. */
+const scannedLookups = 4;
+
+/** In the order of their addresses, in columns: the halves of the address, and the index in the table. */
+interface SortedSymbols {
+  readonly high: Uint32Array;
+  readonly low: Uint32Array;
+  readonly index: Uint32Array;
+}
+
 export class SymbolTable {
   readonly #entries: Cursor;
   readonly #view: DataView;
   readonly #strings: Cursor;
   readonly #count: number;
   readonly #sections: readonly SectionHeader[];
-  #sorted: { readonly high: Uint32Array; readonly low: Uint32Array; readonly index: Uint32Array } | undefined;
+  #sorted: SortedSymbols | undefined;
+  #lookups = 0;
 
   /** The static symbol table, or undefined when the image is stripped. */
   static of(elf: ElfFile): SymbolTable | undefined {
@@ -77,22 +88,11 @@ export class SymbolTable {
    *  before it that has no size. Of several at one place: functions and objects before labels, then global before
    *  local, then the order of the table. Mapping symbols are no symbols here. */
   at(address: bigint): { readonly symbol: ElfSymbol; readonly offset: bigint } | undefined {
-    const sorted = this.#sort();
-    const high = Number(address >> 32n);
-    const low = Number(address & 0xffff_ffffn);
-    let begin = 0;
-    let end = sorted.index.length;
-    while (begin < end) {
-      const middle = (begin + end) >>> 1;
-      const h = sorted.high[middle] ?? 0;
-      if (h < high || (h === high && (sorted.low[middle] ?? 0) <= low)) begin = middle + 1;
-      else end = middle;
-    }
+    const candidates = this.#lookups++ < scannedLookups ? this.#scan(address) : this.#search(address);
     let best: ElfSymbol | undefined;
     let label: ElfSymbol | undefined;
     let nearest: bigint | undefined;
-    for (let i = begin - 1; i >= Math.max(0, begin - nestingLimit); i--) {
-      const index = sorted.index[i] ?? 0;
+    for (const index of candidates) {
       const start = this.#address(index);
       nearest ??= start;
       if (best !== undefined && start !== best.address) break;
@@ -106,6 +106,46 @@ export class SymbolTable {
     }
     const symbol = best ?? label;
     return symbol === undefined ? undefined : { symbol, offset: address - symbol.address };
+  }
+
+  /** The symbols at or before an address, nearest first, those at one place from the table's last to its first. */
+  *#search(address: bigint): Generator<number> {
+    this.#sorted ??= this.#sort();
+    const sorted = this.#sorted;
+    const high = Number(address >> 32n);
+    const low = Number(address & 0xffff_ffffn);
+    let begin = 0;
+    let end = sorted.index.length;
+    while (begin < end) {
+      const middle = (begin + end) >>> 1;
+      const h = sorted.high[middle] ?? 0;
+      if (h < high || (h === high && (sorted.low[middle] ?? 0) <= low)) begin = middle + 1;
+      else end = middle;
+    }
+    for (let i = begin - 1; i >= Math.max(0, begin - nestingLimit); i--) yield sorted.index[i] ?? 0;
+  }
+
+  /** Of what `#search` gives, the nearest ones and those that contain the address, without the order of the table. */
+  #scan(address: bigint): number[] {
+    const high = Number(address >> 32n);
+    const low = Number(address & 0xffff_ffffn);
+    const view = this.#view;
+    let nearest = Number.POSITIVE_INFINITY;
+    let found: { readonly index: number; readonly distance: number; readonly contains: boolean }[] = [];
+    for (let index = 1; index < this.#count; index++) {
+      const at = index * entryBytes;
+      // Exact where it is small, and of the right sign always.
+      const distance = (high - view.getUint32(at + 12, true)) * 2 ** 32 + (low - view.getUint32(at + 8, true));
+      if (distance < 0) continue;
+      const contains = distance < view.getUint32(at + 20, true) * 2 ** 32 + view.getUint32(at + 16, true);
+      if ((distance > nearest && !contains) || !this.#hasPlace(index)) continue;
+      if (distance < nearest) {
+        nearest = distance;
+        found = found.filter((each) => each.contains);
+      }
+      found.push({ index, distance, contains });
+    }
+    return found.sort((a, b) => a.distance - b.distance || b.index - a.index).map(({ index }) => index);
   }
 
   #symbol(index: number): ElfSymbol {
@@ -158,8 +198,7 @@ export class SymbolTable {
     return section !== undefined && address >= section.address && address - section.address < BigInt(section.size);
   }
 
-  #sort() {
-    if (this.#sorted !== undefined) return this.#sorted;
+  #sort(): SortedSymbols {
     const index: number[] = [];
     if (this.#sections.length > 0) {
       for (let i = 1; i < this.#count; i++) if (this.#hasPlace(i)) index.push(i);
@@ -172,12 +211,11 @@ export class SymbolTable {
         view.getUint32(x + 4, true) - view.getUint32(y + 4, true) || view.getUint32(x, true) - view.getUint32(y, true)
       );
     });
-    this.#sorted = {
+    return {
       index: order,
       high: order.map((i) => view.getUint32(i * entryBytes + 12, true)),
       low: order.map((i) => view.getUint32(i * entryBytes + 8, true)),
     };
-    return this.#sorted;
   }
 }
 

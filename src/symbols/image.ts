@@ -4,13 +4,14 @@ import { BreakpointPlaces } from './breakpointPlaces.ts';
 import { defaultDebugFolders, findDebugFile, hasDebugInformation } from './debugFiles.ts';
 import { FrameSection } from './dwarf/cfi.ts';
 import { Dies } from './dwarf/dies.ts';
-import { readLineHeader, textOf } from './dwarf/line.ts';
+import { readLineHeader } from './dwarf/line.ts';
 import { LineTable } from './dwarf/lineTable.ts';
 import type { FrameAccess, Location } from './dwarf/location.ts';
 import { UnitScopes } from './dwarf/scopes.ts';
 import { DwarfSections } from './dwarf/sections.ts';
 import { DwarfTypes } from './dwarf/types.ts';
-import { type Unit, Units } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
+import { Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
 import { ElfFile, type Machine } from './elf.ts';
 import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
@@ -165,7 +166,7 @@ export class SymbolFile {
     if (unit === undefined || table === undefined || run === undefined) return undefined;
     return {
       file: table.file(run.file) ?? unit.name ?? '',
-      directory: directoryOf(table, unit),
+      directory: unit.compDir ?? table.directory ?? '',
       line: run.line,
       column: run.column,
       start: run.start,
@@ -406,9 +407,3 @@ const keptTables = 24;
 /** A symbol and its DIE may be this far apart: with -fpatchable-function-entry=N gcc counts N instructions of 4 bytes
  *  (kernels: 2) as in front of the function. */
 const patchableBytes = 8n;
-
-const directoryOf = (table: LineTable, unit: Unit): string => {
-  const { header, sections } = table;
-  const first = header.directories[0];
-  return unit.compDir ?? (first === undefined ? '' : textOf(header, sections, first));
-};

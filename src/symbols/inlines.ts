@@ -4,7 +4,7 @@ import { DW_AT } from './dwarf/constants.ts';
 import type { Dies } from './dwarf/dies.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
 import { around, type Scope, type UnitScopes } from './dwarf/scopes.ts';
-import type { Unit } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
 
 /** One function around an address. */
 export interface InlineFrame {

@@ -8,7 +8,7 @@ import type { FrameAccess, Location } from './dwarf/location.ts';
 import { entryAt, locationEntries } from './dwarf/loclists.ts';
 import { DW_OP } from './dwarf/operations.ts';
 import { around, type UnitScopes } from './dwarf/scopes.ts';
-import type { Unit } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
 
 /** Entry values of entry values: a chain of calls that each pass on what they were given. */
 const callerLimit = 8;

@@ -3,7 +3,7 @@
 import { DW_AT, DW_TAG } from './dwarf/constants.ts';
 import type { Die, Dies } from './dwarf/dies.ts';
 import type { DwarfTypes } from './dwarf/types.ts';
-import type { Unit } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
 import type { NameIndex, TypeKind } from './index/nameIndex.ts';
 import { PathPattern } from './sourcePaths.ts';
 import type { Type } from './types.ts';

@@ -1,9 +1,10 @@
 // From a source line to code. What matches are the file tables of the line programs, not the names of the units:
 // headers have code in many units, and a .c file may be included by another. Only programs that match are decoded.
 
-import { filePath, type LineHeader, lineHeaders, readLineHeader, textOf } from './dwarf/line.ts';
-import { LineTable } from './dwarf/lineTable.ts';
+import { FileTable } from './dwarf/fileTable.ts';
+import { lineHeaders, readLineHeader } from './dwarf/line.ts';
 import type { DwarfSections } from './dwarf/sections.ts';
+import { eachStatement } from './dwarf/statements.ts';
 import { PathPattern } from './sourcePaths.ts';
 
 /** A statement of one line, in the order of the programs. */
@@ -72,16 +73,14 @@ export class SourceLines {
     // Tables repeat: a path is built once for each pair of a directory and a name.
     const seen = new Set<string>();
     for (const header of lineHeaders(this.sections)) {
-      const { names, directories } = header.files;
-      for (let number = 0; number < names.length; number++) {
-        const name = names[number] ?? 0;
-        const directory = directories[number] === 0 ? undefined : header.directories[directories[number] ?? 0];
-        if (name >= 0 && (directory ?? 0) >= 0) {
-          const key = `${directory},${name}`;
+      const table = FileTable.read(this.sections, header);
+      for (let number = 0; number < table.files.names.length; number++) {
+        const key = table.key(number);
+        if (key !== undefined) {
           if (seen.has(key)) continue;
           seen.add(key);
         }
-        const path = filePath(header, this.sections, number);
+        const path = table.path(number);
         if (path !== '' && path.includes(pattern)) paths.add(path);
       }
     }
@@ -105,10 +104,11 @@ export class SourceLines {
     let programs: MatchingProgram[] = [];
     for (const header of lineHeaders(this.sections)) {
       let files: Map<number, string> | undefined;
-      const { names } = header.files;
+      const table = FileTable.read(this.sections, header);
+      const { names } = table.files;
       for (let number = 0; number < names.length; number++) {
-        if (!matchesName.test(header, names[number] ?? 0)) continue;
-        const path = filePath(header, this.sections, number);
+        if (!matchesName.test(table, names[number] ?? 0)) continue;
+        const path = table.path(number);
         const rank = pattern.rank(path);
         if (rank < best) continue;
         if (rank > best) {
@@ -134,7 +134,7 @@ class NameMatcher {
   readonly #suffix: string;
 
   constructor(
-    readonly sections: DwarfSections,
+    sections: DwarfSections,
     readonly baseName: string,
   ) {
     this.#suffix = `/${baseName}`;
@@ -142,12 +142,12 @@ class NameMatcher {
     this.#verdicts = new Uint8Array(strings?.size ?? 0);
   }
 
-  test(header: LineHeader, name: number): boolean {
-    if (name < 0) return this.#matches(textOf(header, this.sections, name));
-    const known = this.#verdicts[name];
+  test(table: FileTable, name: number): boolean {
+    const known = name < 0 ? 0 : this.#verdicts[name];
     if (known === 1) return false;
     if (known === 2) return true;
-    const matches = this.#matches(textOf(header, this.sections, name));
+    const matches = this.#matches(table.text(name));
+    if (name < 0) return matches;
     this.#verdicts[name] = matches ? 2 : 1;
     return matches;
   }
@@ -165,7 +165,9 @@ const decode = (sections: DwarfSections, programs: readonly MatchingProgram[]): 
   const fileOf: number[] = [];
   const continues: boolean[] = [];
   programs.forEach(({ offset, files }, program) => {
-    LineTable.transient(readLineHeader(sections, offset), sections).statements(
+    eachStatement(
+      sections,
+      readLineHeader(sections, offset),
       (file) => files.has(file),
       (statement) => {
         const index = addresses.push(statement.address) - 1;

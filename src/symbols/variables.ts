@@ -4,7 +4,7 @@ import { DW_AT, DW_TAG } from './dwarf/constants.ts';
 import type { Die, Dies } from './dwarf/dies.ts';
 import { DW_OP } from './dwarf/operations.ts';
 import type { DwarfTypes } from './dwarf/types.ts';
-import type { Unit } from './dwarf/units.ts';
+import type { Unit } from './dwarf/unit.ts';
 import type { Type } from './types.ts';
 
 export interface Variable {

@@ -6,7 +6,7 @@ import { DW_AT } from '../../src/symbols/dwarf/constants.ts';
 import type { Die, Dies } from '../../src/symbols/dwarf/dies.ts';
 import { type ExpressionContext, evaluateLocation, evaluateNumber } from '../../src/symbols/dwarf/expression.ts';
 import type { Location } from '../../src/symbols/dwarf/location.ts';
-import type { Unit } from '../../src/symbols/dwarf/units.ts';
+import type { Unit } from '../../src/symbols/dwarf/unit.ts';
 
 const bias = 0x100_0000n;
 /** Register n holds 0x1000 * n, but for 9, which is not known. */

@@ -5,7 +5,8 @@ import { FormatError } from '../../base/errors.ts';
 import type { Abbreviation } from './abbreviations.ts';
 import { DW_AT, DW_UT } from './constants.ts';
 import { type FormValue, readForm } from './forms.ts';
-import type { Unit, UnitHeader, Units } from './units.ts';
+import type { Unit, UnitHeader } from './unit.ts';
+import type { Units } from './units.ts';
 
 export interface Die {
   /** In .debug_info. */

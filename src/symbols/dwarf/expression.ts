@@ -5,7 +5,7 @@ import { DW_AT, DW_ATE } from './constants.ts';
 import type { Die, Dies } from './dies.ts';
 import type { FrameAccess, Location, Piece } from './location.ts';
 import { DW_OP } from './operations.ts';
-import type { Unit } from './units.ts';
+import type { Unit } from './unit.ts';
 
 /** What an expression is evaluated in. */
 export interface ExpressionContext {

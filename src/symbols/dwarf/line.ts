@@ -1,21 +1,9 @@
-// Line number programs: headers and their file tables (DWARF 5, 6.2.4; DWARF 4, 6.2.4), and the state machine (6.2.5).
+// Line number programs: their headers (DWARF 5, 6.2.4; DWARF 4, 6.2.4), and the state machine (6.2.5).
 
-import { Cursor, decodeText } from '../../base/bytes.ts';
+import { Cursor } from '../../base/bytes.ts';
 import type { ByteSource } from '../file.ts';
-import { DW_FORM } from './constants.ts';
-import { type Encoding, fixedSize, readOffset, skipForm } from './forms.ts';
+import { type Encoding, readOffset } from './forms.ts';
 import type { DwarfSections } from './sections.ts';
-
-/** A string of a file table. Names repeat in thousands of tables, so they stay references until somebody asks. */
-type StringReference = number; // ≥ 0: offset in .debug_line_str; < 0: -1 - index into `texts`
-
-/** Files by the number that programs use. DWARF 4 counts from 1, and then number 0 has an empty name. In columns: all
- *  the tables of a kernel have close to a million entries. */
-export interface FileTable {
-  readonly names: readonly StringReference[];
-  /** Numbers of directories. */
-  readonly directories: readonly number[];
-}
 
 /** The header of one program. Offsets are in .debug_line. */
 export interface LineHeader extends Encoding {
@@ -30,15 +18,9 @@ export interface LineHeader extends Encoding {
   readonly lineRange: number;
   readonly opcodeBase: number;
   readonly operandCounts: Uint8Array;
-  /** By the number that programs use: 0 is the compilation directory, in DWARF 4 as well (there without a name). */
-  readonly directories: readonly (StringReference | undefined)[];
-  readonly files: FileTable;
-  /** Strings that are in the header itself; numbers are offsets in .debug_str. */
-  readonly texts: readonly (string | number)[];
+  /** The tables of directories and files are [tablesAt, start): see fileTable.ts. */
+  readonly tablesAt: number;
 }
-
-/** DW_LNCT_* (6.2.4.1); 3 timestamp, 4 size and 5 MD5 are passed over. */
-const DW_LNCT = { path: 1, directoryIndex: 2 } as const;
 
 // Standard opcodes (6.2.5.2) and extended ones (6.2.5.3).
 const DW_LNS = {
@@ -57,7 +39,7 @@ const DW_LNS = {
 } as const;
 const DW_LNE = { endSequence: 1, setAddress: 2, defineFile: 3, setDiscriminator: 4 } as const;
 
-/** Enough for the fixed fields: 12 + 2 + 2 + 8 + 6 and the operand counts. */
+/** Enough for the fields in front of the tables: 12 + 2 + 2 + 8 + 6 and at most 254 operand counts. */
 const fixedBytes = 320;
 
 export const readLineHeader = (sections: DwarfSections, offset: number): LineHeader => {
@@ -84,8 +66,8 @@ export const readLineHeader = (sections: DwarfSections, offset: number): LineHea
   const headerLength = readOffset(cursor, encoding);
   const start = cursor.offset + headerLength;
   if (start > end) cursor.fail(`a header of ${headerLength} bytes in a program of ${length}`);
-  // The rest of the header, tables and all.
-  const header = new Cursor(section.peek(cursor.offset, headerLength), section.name, cursor.offset);
+  const rest = cursor.bytes.subarray(cursor.position, Math.min(cursor.bytes.length, cursor.position + headerLength));
+  const header = new Cursor(rest, section.name, cursor.offset);
   const minimumInstructionLength = header.u8();
   const maximumOperations = version >= 4 ? header.u8() : 1;
   const defaultIsStatement = header.u8() !== 0;
@@ -95,9 +77,11 @@ export const readLineHeader = (sections: DwarfSections, offset: number): LineHea
   if (lineRange === 0) header.fail('a line range of 0', header.position - 2);
   if (opcodeBase === 0) header.fail('an opcode base of 0', header.position - 1);
   const operandCounts = header.take(opcodeBase - 1).slice();
-  const tables = version >= 5 ? readTables(header, encoding) : readOldTables(header);
+  // Spreading `encoding` took more time than all the reading.
   return {
-    ...encoding,
+    version,
+    offsetSize,
+    addressSize,
     offset,
     start,
     end,
@@ -108,86 +92,11 @@ export const readLineHeader = (sections: DwarfSections, offset: number): LineHea
     lineRange,
     opcodeBase,
     operandCounts,
-    ...tables,
+    tablesAt: header.offset,
   };
 };
 
-type Tables = Pick<LineHeader, 'directories' | 'files' | 'texts'>;
-
-// Versions 2 to 4: include_directories are strings up to an empty one; file_names are (string, directory ULEB,
-// modification time ULEB, length ULEB) up to an empty string. Both count from 1.
-const readOldTables = (cursor: Cursor): Tables => {
-  const texts: string[] = [];
-  const text = (): StringReference | undefined => {
-    const string = cursor.string();
-    return string === '' ? undefined : -texts.push(string);
-  };
-  const directories: (StringReference | undefined)[] = [undefined];
-  for (let name = text(); name !== undefined; name = text()) directories.push(name);
-  const names: StringReference[] = [-texts.push('')];
-  const directoryOf: number[] = [0];
-  for (let name = text(); name !== undefined; name = text()) {
-    names.push(name);
-    directoryOf.push(cursor.uleb());
-    cursor.skipLeb();
-    cursor.skipLeb();
-  }
-  return { directories, files: { names, directories: directoryOf }, texts };
-};
-
-// Version 5: each table is a description of its entries, (content type ULEB, form ULEB) pairs, a count, the entries.
-const readTables = (cursor: Cursor, encoding: Encoding): Tables => {
-  const texts: (string | number)[] = [];
-  const table = (): FileTable => {
-    const kinds: number[] = [];
-    const forms: number[] = [];
-    for (let pairs = cursor.u8(); pairs > 0; pairs--) {
-      kinds.push(cursor.uleb());
-      forms.push(cursor.uleb());
-    }
-    const count = cursor.uleb();
-    // Entries of no bytes would let a count run wild.
-    if (count > cursor.remaining) cursor.fail(`a table of ${count} entries, ${cursor.remaining} bytes left`);
-    const names: StringReference[] = [];
-    const directories: number[] = [];
-    for (let index = 0; index < count; index++) {
-      let name: StringReference = 0;
-      let directory = 0;
-      for (let i = 0; i < kinds.length; i++) {
-        const form = forms[i] ?? 0;
-        if (kinds[i] === DW_LNCT.path) name = readString(cursor, form, encoding, texts);
-        else if (kinds[i] === DW_LNCT.directoryIndex) directory = readIndex(cursor, form);
-        else skipForm(cursor, form, encoding);
-      }
-      names.push(name);
-      directories.push(directory);
-    }
-    return { names, directories };
-  };
-  const { names } = table();
-  return { directories: names, files: table(), texts };
-};
-
-const readString = (cursor: Cursor, form: number, encoding: Encoding, texts: (string | number)[]): StringReference => {
-  switch (form) {
-    case DW_FORM.lineStrp:
-      return readOffset(cursor, encoding);
-    case DW_FORM.string:
-      return -texts.push(cursor.string());
-    case DW_FORM.strp:
-      return -texts.push(readOffset(cursor, encoding));
-    default:
-      return cursor.fail(`a file name of the form 0x${form.toString(16)} is not supported`);
-  }
-};
-
-const readIndex = (cursor: Cursor, form: number): number => {
-  if (form === DW_FORM.udata) return cursor.uleb();
-  const size = fixedSize(form, { version: 5, addressSize: 8, offsetSize: 4 });
-  return Number(cursor.unsigned(size));
-};
-
-/** All program headers, in the order of the section. A header is only good until the next one. */
+/** All program headers, in the order of the section. */
 export function* lineHeaders(sections: DwarfSections): Generator<LineHeader> {
   const section = sections.find('.debug_line');
   if (section === undefined) return;
@@ -197,31 +106,6 @@ export function* lineHeaders(sections: DwarfSections): Generator<LineHeader> {
     offset = header.end;
   }
 }
-
-/** Strings of file tables. */
-export const textOf = (header: LineHeader, sections: DwarfSections, reference: StringReference): string => {
-  if (reference < 0) {
-    const text = header.texts[-1 - reference] ?? '';
-    return typeof text === 'number' ? sections.string('.debug_str', text) : text;
-  }
-  const bytes = sections.whole('.debug_line_str');
-  const end = reference < bytes.length ? bytes.indexOf(0, reference) : -1;
-  if (end < 0) new Cursor(bytes, '.debug_line_str').fail('a file name outside of the section', reference);
-  return decodeText(bytes.subarray(reference, end));
-};
-
-/** The name of a file joined with its directory; what is in the compilation directory stays relative to it. Empty when
- *  the table has no such file. */
-export const filePath = (header: LineHeader, sections: DwarfSections, number: number): string => {
-  const reference = header.files.names[number];
-  if (reference === undefined) return '';
-  const name = textOf(header, sections, reference);
-  const index = header.files.directories[number] ?? 0;
-  const directory = header.directories[index];
-  if (index === 0 || directory === undefined || name.startsWith('/')) return name;
-  const prefix = textOf(header, sections, directory);
-  return prefix === '' ? name : `${prefix.endsWith('/') ? prefix : `${prefix}/`}${name}`;
-};
 
 /** Row flags. */
 export const IS_STATEMENT = 1;
@@ -236,9 +120,14 @@ export interface LineSink {
   end(offset: number): void;
 }
 
-/** Runs a program (6.2.5). Operation indexes of VLIW machines (6.2.2 op_index) are taken to be 0. */
+/** Linkers set the address of discarded code to 0, 1 or -1 and less (-2 in lists). */
+export const isDiscarded = (address: bigint): boolean => address <= 1n || address >= 0xffff_ffff_ffff_fffen;
+
+/** Runs a program (6.2.5). Operation indexes of VLIW machines (6.2.2 op_index) are taken to be 0. A line number that
+ *  makes thousands of programs run waits for this loop, so what most of a program is made of is read in place. */
 export const runLineProgram = (section: ByteSource, header: LineHeader, sink: LineSink): void => {
   const cursor = new Cursor(section.peek(header.start, header.end - header.start), section.name, header.start);
+  const { bytes } = cursor;
   const { lineBase, lineRange, opcodeBase, minimumInstructionLength: unit } = header;
   const constAdvance = Math.floor((255 - opcodeBase) / lineRange) * unit;
   const initialFlags = header.defaultIsStatement ? IS_STATEMENT : 0;
@@ -251,28 +140,32 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
   let open = false;
   let wanted = false;
 
+  // Code of one sequence beyond 4 GiB does not exist; offsets stay exact and fit typed arrays.
+  const checkOffset = (): void => {
+    if (offset > 0xffff_ffff) cursor.fail(`an address advance of ${offset} bytes`);
+  };
   const row = (): void => {
     if (!open) {
       wanted = sink.begin(base);
       open = true;
     }
+    checkOffset();
     if (wanted) sink.row(offset, file, line, column, flags);
     flags &= ~PROLOGUE_END;
   };
-  const advance = (bytes: number): void => {
-    offset += bytes;
-    // Code of one sequence beyond 4 GiB does not exist; offsets stay exact and fit typed arrays.
-    if (offset > 0xffff_ffff) cursor.fail(`an address advance of ${bytes} bytes`);
+  const close = (): void => {
+    checkOffset();
+    if (open && wanted) sink.end(offset);
+    open = false;
   };
   const endSequence = (): void => {
-    if (open && wanted) sink.end(offset);
+    close();
     base = 0n;
     offset = 0;
     file = 1;
     line = 1;
     column = 0;
     flags = initialFlags;
-    open = false;
   };
   const setAddress = (address: bigint): void => {
     if (!open) {
@@ -286,8 +179,7 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
       return;
     }
     // Backwards or far away: rows have to ascend, so this is where another sequence begins.
-    if (wanted) sink.end(offset);
-    open = false;
+    close();
     base = address;
     offset = 0;
   };
@@ -303,15 +195,28 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
     cursor.position = next;
   };
 
-  while (!cursor.atEnd) {
-    const opcode = cursor.u8();
+  let at = 0;
+  while (at < bytes.length) {
+    const opcode = bytes[at++] as number;
     if (opcode >= opcodeBase) {
       const adjusted = opcode - opcodeBase;
-      advance(Math.floor(adjusted / lineRange) * unit);
+      offset += ((adjusted / lineRange) | 0) * unit;
       line += lineBase + (adjusted % lineRange);
+      cursor.position = at;
       row();
       continue;
     }
+    const operand = bytes[at] ?? 0x80;
+    if (opcode === DW_LNS.setColumn && operand < 0x80) {
+      column = operand;
+      at++;
+      continue;
+    }
+    if (opcode === DW_LNS.negateStmt) {
+      flags ^= IS_STATEMENT;
+      continue;
+    }
+    cursor.position = at;
     switch (opcode) {
       case 0:
         extended();
@@ -320,7 +225,7 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
         row();
         break;
       case DW_LNS.advancePc:
-        advance(cursor.uleb() * unit);
+        offset += cursor.uleb() * unit;
         break;
       case DW_LNS.advanceLine:
         line += cursor.sleb();
@@ -331,17 +236,14 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
       case DW_LNS.setColumn:
         column = cursor.uleb();
         break;
-      case DW_LNS.negateStmt:
-        flags ^= IS_STATEMENT;
-        break;
       case DW_LNS.setBasicBlock:
       case DW_LNS.setEpilogueBegin:
         break;
       case DW_LNS.constAddPc:
-        advance(constAdvance);
+        offset += constAdvance;
         break;
       case DW_LNS.fixedAdvancePc:
-        advance(cursor.u16());
+        offset += cursor.u16();
         break;
       case DW_LNS.setPrologueEnd:
         flags |= PROLOGUE_END;
@@ -352,5 +254,6 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
       default:
         for (let count = header.operandCounts[opcode - 1] ?? 0; count > 0; count--) cursor.skipLeb();
     }
+    at = cursor.position;
   }
 };

@@ -1,6 +1,7 @@
 // The rows of one line program, in columns: a kernel unit has up to some ten thousand.
 
-import { filePath, IS_STATEMENT, type LineHeader, type LineSink, PROLOGUE_END, runLineProgram } from './line.ts';
+import { FileTable } from './fileTable.ts';
+import { IS_STATEMENT, isDiscarded, type LineHeader, type LineSink, PROLOGUE_END, runLineProgram } from './line.ts';
 import type { DwarfSections } from './sections.ts';
 
 interface Sequence {
@@ -20,16 +21,6 @@ export interface LineRun {
   readonly line: number;
   readonly column: number;
   readonly isStatement: boolean;
-}
-
-/** A row that begins a statement. */
-export interface StatementRow {
-  readonly address: bigint;
-  readonly file: number;
-  readonly line: number;
-  readonly column: number;
-  /** The row before it is of the same line. */
-  readonly continues: boolean;
 }
 
 /** Columns that grow together. */
@@ -76,23 +67,18 @@ class Rows {
   }
 }
 
-/** Rows are collected here and copied out: a thousand tables in a row would otherwise leave as many sets of columns
- *  for the collector, which notices memory outside of its heap late. */
+/** Rows are collected here and copied out: columns that grow would leave sets of columns for the collector, which notices
+ *  memory outside of its heap late. */
 const scratch = new Rows();
 
 export class LineTable {
   readonly #rows: Rows;
   readonly #sequences: Sequence[] = [];
-
-  /** A table that is good only until the next one is made. */
-  static transient(header: LineHeader, sections: DwarfSections): LineTable {
-    return new LineTable(header, sections, false);
-  }
+  #fileTable: FileTable | undefined;
 
   constructor(
     readonly header: LineHeader,
     readonly sections: DwarfSections,
-    keep = true,
   ) {
     const rows = scratch;
     rows.count = 0;
@@ -100,7 +86,6 @@ export class LineTable {
     let sequence: Sequence | undefined;
     const sink: LineSink = {
       begin: (base) => {
-        // Linkers set the address of discarded code to 0, 1 or -1 and less (-2 in lists).
         if (isDiscarded(base)) return false;
         sequence = { base, length: 0, first: rows.count, last: rows.count };
         return true;
@@ -114,13 +99,25 @@ export class LineTable {
       },
     };
     runLineProgram(sections.get('.debug_line'), header, sink);
-    this.#rows = keep ? rows.exact() : rows;
+    this.#rows = rows.exact();
     sequences.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0));
   }
 
   /** The path of a file number; undefined when the table has no such file. */
   file(number: number): string | undefined {
-    return filePath(this.header, this.sections, number) || undefined;
+    return this.#files().path(number) || undefined;
+  }
+
+  /** The compilation directory, which the table has since DWARF 5. */
+  get directory(): string | undefined {
+    const files = this.#files();
+    const [first] = files.directories;
+    return first === undefined ? undefined : files.text(first);
+  }
+
+  #files(): FileTable {
+    this.#fileTable ??= FileTable.read(this.sections, this.header);
+    return this.#fileTable;
   }
 
   /** The line of the code at an address, with all the code of that line around it. */
@@ -189,25 +186,6 @@ export class LineTable {
     return ((flags[row] ?? 0) & IS_STATEMENT) !== 0 ? row : last;
   }
 
-  /** Calls back for every row of a statement in one of the files, ascending within a sequence. */
-  statements(isWanted: (file: number) => boolean, visit: (statement: StatementRow) => void): void {
-    const { offsets, files, lines, columns, flags } = this.#rows;
-    for (const { base, first, last } of this.#sequences) {
-      for (let row = first; row < last; row++) {
-        const file = files[row] ?? 0;
-        const line = lines[row] ?? 0;
-        if (((flags[row] ?? 0) & IS_STATEMENT) === 0 || line === 0 || !isWanted(file)) continue;
-        visit({
-          address: base + BigInt(offsets[row] ?? 0),
-          file,
-          line,
-          column: columns[row] ?? 0,
-          continues: row > first && lines[row - 1] === line && files[row - 1] === file,
-        });
-      }
-    }
-  }
-
   /** Where the body of the function [start, end) begins: at the first row that a compiler marked as the end of the
    *  prologue, else at the second line of the function, as gdb guesses; `start` when there is neither. */
   prologueEnd(start: bigint, end: bigint): bigint {
@@ -230,5 +208,3 @@ export class LineTable {
     return second === undefined ? start : sequence.base + BigInt(second);
   }
 }
-
-const isDiscarded = (address: bigint): boolean => address <= 1n || address >= 0xffff_ffff_ffff_fffen;

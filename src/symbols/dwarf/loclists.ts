@@ -4,7 +4,7 @@ import type { Cursor } from '../../base/bytes.ts';
 import type { FormValue } from './forms.ts';
 import { entryBytes, listOffset, type RangeBases, withList } from './ranges.ts';
 import type { DwarfSections } from './sections.ts';
-import { sectionOffsetOf, type Unit } from './units.ts';
+import { sectionOffsetOf, type Unit } from './unit.ts';
 
 /** The expression that holds for the code in [start, end). Link-time addresses. */
 export interface LocationEntry {

@@ -6,7 +6,8 @@ import type { Abbreviation } from './abbreviations.ts';
 import { DW_AT, DW_TAG } from './constants.ts';
 import type { FormValue } from './forms.ts';
 import { type AddressRange, rangeLimit } from './ranges.ts';
-import type { Unit, Units } from './units.ts';
+import type { Unit } from './unit.ts';
+import type { Units } from './units.ts';
 
 /** A function, or one copy of an inlined one. */
 export interface Scope {

@@ -1,56 +1,16 @@
-// Units of .debug_info (DWARF 5, 7.5.1) and their root DIEs: where a unit's code, line program and strings are.
+// The units of .debug_info (DWARF 5, 7.5.1): which there are, which has the code at an address, and how their strings,
+// addresses and ranges are read.
 
 import { Cursor, decodeText } from '../../base/bytes.ts';
 import { FormatError } from '../../base/errors.ts';
 import type { ByteSource } from '../file.ts';
-import { Abbreviations, type AbbreviationTable } from './abbreviations.ts';
+import { Abbreviations } from './abbreviations.ts';
+import { readAranges, type UnitRange } from './aranges.ts';
 import { DW_AT, DW_UT } from './constants.ts';
-import { type Encoding, type FormValue, readOffset } from './forms.ts';
+import { type FormValue, readOffset } from './forms.ts';
 import { type AddressRange, listOffset, readRanges } from './ranges.ts';
 import type { DwarfSections } from './sections.ts';
-
-/** A unit's header. Offsets are in .debug_info. */
-export interface UnitHeader extends Encoding {
-  readonly offset: number;
-  readonly end: number;
-  /** Of the root DIE. */
-  readonly firstDie: number;
-  readonly abbreviationsAt: number;
-  readonly type: number;
-}
-
-/** What the root DIE says. */
-export interface Unit extends UnitHeader {
-  readonly abbreviations: AbbreviationTable;
-  readonly name: string | undefined;
-  readonly compDir: string | undefined;
-  readonly producer: string | undefined;
-  readonly language: number | undefined;
-  /** Of the line program in .debug_line. */
-  readonly stmtList: number | undefined;
-  readonly ranges: readonly AddressRange[];
-  /** The base of range and location lists. */
-  readonly lowPc: bigint;
-  readonly strOffsetsBase: number;
-  readonly addrBase: number;
-  readonly rnglistsBase: number;
-  readonly loclistsBase: number;
-}
-
-const rootAttributes: ReadonlySet<number> = new Set([
-  DW_AT.name,
-  DW_AT.stmtList,
-  DW_AT.lowPc,
-  DW_AT.highPc,
-  DW_AT.language,
-  DW_AT.compDir,
-  DW_AT.producer,
-  DW_AT.ranges,
-  DW_AT.strOffsetsBase,
-  DW_AT.addrBase,
-  DW_AT.rnglistsBase,
-  DW_AT.loclistsBase,
-]);
+import { rootAttributes, sectionOffsetOf, Unit, type UnitHeader } from './unit.ts';
 
 /** A unit header has at most 12 + 2 + 1 + 1 + 8 + 8 + 8 bytes. */
 const headerBytes = 40;
@@ -158,7 +118,7 @@ export class Units {
 
   /** The unit that holds the code at an address. */
   containing(address: bigint): Unit | undefined {
-    this.#index ??= this.#readAranges();
+    this.#index ??= sortRanges(readAranges(this.sections));
     let found = lookUp(this.#index, address);
     if (found === undefined && !this.#indexIsComplete) {
       // Clang writes no .debug_aranges, and a linker may keep those of some objects only: ask the units themselves.
@@ -241,64 +201,7 @@ export class Units {
       if (size >= available || abbreviation.size >= 0) throw error;
       values = read(available); // a root DIE with long inline strings
     }
-    // DWARF 5, 7.26 to 7.28: without a base attribute (split units) the base is behind the section's first header.
-    const first = header.offsetSize === 8 ? 16 : 8;
-    const base = (attribute: number, otherwise: number): number => sectionOffsetOf(values.get(attribute)) ?? otherwise;
-    const context = {
-      ...header,
-      strOffsetsBase: base(DW_AT.strOffsetsBase, first),
-      addrBase: base(DW_AT.addrBase, first),
-      rnglistsBase: base(DW_AT.rnglistsBase, first + 4),
-      loclistsBase: base(DW_AT.loclistsBase, first + 4),
-      lowPc: 0n,
-    };
-    const lowPc = this.address(values.get(DW_AT.lowPc), context) ?? 0n;
-    const unit = { ...context, lowPc };
-    const language = values.get(DW_AT.language);
-    return {
-      ...unit,
-      abbreviations,
-      name: this.string(values.get(DW_AT.name), unit),
-      compDir: this.string(values.get(DW_AT.compDir), unit),
-      producer: this.string(values.get(DW_AT.producer), unit),
-      language: language?.kind === 'constant' ? Number(language.value) : undefined,
-      stmtList: sectionOffsetOf(values.get(DW_AT.stmtList)),
-      ranges: this.codeRanges(values, unit),
-    };
-  }
-
-  // .debug_aranges (6.1.2): unit_length, version 2, debug_info_offset, address_size, segment_selector_size; then tuples
-  // (address, length) aligned to twice the address size, ended by (0, 0).
-  #readAranges(): UnitRange[] {
-    const section = this.sections.find('.debug_aranges');
-    if (section === undefined) return [];
-    const cursor = new Cursor(section.read(0, section.size), section.name);
-    const ranges: UnitRange[] = [];
-    while (!cursor.atEnd) {
-      const start = cursor.position;
-      const first = cursor.u32();
-      const offsetSize = first === 0xffff_ffff ? 8 : 4;
-      const length = offsetSize === 8 ? cursor.u64AsNumber() : first;
-      const end = cursor.position + length;
-      if (end > section.size) cursor.fail(`a set of ${length} bytes, ${cursor.remaining} left`, start);
-      const version = cursor.u16();
-      if (version !== 2) cursor.fail(`version ${version} is not supported`, cursor.position - 2);
-      const unit = offsetSize === 8 ? cursor.u64AsNumber() : cursor.u32();
-      const addressSize = cursor.u8();
-      const segmentSize = cursor.u8();
-      if (segmentSize !== 0) cursor.fail('segmented addresses are not supported');
-      if (![2, 4, 8].includes(addressSize)) cursor.fail(`addresses of ${addressSize} bytes are not supported`);
-      const tuple = 2 * addressSize;
-      cursor.position = start + Math.ceil((cursor.position - start) / tuple) * tuple;
-      while (cursor.position + tuple <= end) {
-        const address = cursor.unsigned(addressSize);
-        const size = cursor.unsigned(addressSize);
-        if (address === 0n && size === 0n) break;
-        if (size !== 0n) ranges.push({ start: address, end: address + size, unit });
-      }
-      cursor.position = end;
-    }
-    return sortRanges(ranges);
+    return new Unit(this, header, abbreviations, values);
   }
 }
 
@@ -307,17 +210,6 @@ export type RangeContext = UnitHeader & {
   readonly addrBase: number;
   readonly rnglistsBase: number;
 };
-
-/** A section offset, in the forms of DWARF 2 and 3 as well (data4, data8). */
-export const sectionOffsetOf = (value: FormValue | undefined): number | undefined => {
-  if (value?.kind === 'sectionOffset') return value.offset;
-  return value?.kind === 'constant' ? Number(value.value) : undefined;
-};
-
-interface UnitRange extends AddressRange {
-  /** Offset of its header. */
-  readonly unit: number;
-}
 
 const sortRanges = (ranges: UnitRange[]): UnitRange[] =>
   ranges.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));

@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { messageOf } from '../../base/errors.ts';
 import { DW_TAG } from '../dwarf/constants.ts';
 import type { Dies } from '../dwarf/dies.ts';
-import type { Unit } from '../dwarf/units.ts';
+import type { Unit } from '../dwarf/unit.ts';
 import { buildIndex, type Progress } from './builder.ts';
 import { bytesInMemory, defaultCacheFolder, IndexCache } from './cache.ts';
 import { IndexReader, type TableName } from './layout.ts';

@@ -7,7 +7,7 @@ import type { AbbreviationTable } from '../dwarf/abbreviations.ts';
 import { DW_AT } from '../dwarf/constants.ts';
 import type { Dies } from '../dwarf/dies.ts';
 import type { FormValue } from '../dwarf/forms.ts';
-import type { UnitHeader } from '../dwarf/units.ts';
+import type { UnitHeader } from '../dwarf/unit.ts';
 import { hashOf, hashOfBytes } from './nameHash.ts';
 import { type FixedField, isAddress, type Plan, planOf } from './plan.ts';
 

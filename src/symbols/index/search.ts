@@ -1,7 +1,8 @@
 // Finding names without an index: the units that may have one are found by the bytes of its reference, and only those
 // are walked. A tenth of a second for a kernel, so breakpoints and the command do not wait for an index.
 
-import type { UnitHeader, Units } from '../dwarf/units.ts';
+import type { UnitHeader } from '../dwarf/unit.ts';
+import type { Units } from '../dwarf/units.ts';
 import { stringOffsets } from '../elfSymbols.ts';
 import type { TableName } from './layout.ts';
 import type { NameReference, NameScan, NameSink } from './scan.ts';
