@@ -123,8 +123,12 @@ export interface LineSink {
 /** Linkers set the address of discarded code to 0, 1 or -1 and less (-2 in lists). */
 export const isDiscarded = (address: bigint): boolean => address <= 1n || address >= 0xffff_ffff_ffff_fffen;
 
-/** Runs a program (6.2.5). Operation indexes of VLIW machines (6.2.2 op_index) are taken to be 0. A line number that
- *  makes thousands of programs run waits for this loop, so what most of a program is made of is read in place. */
+/** Code of one sequence beyond 4 GiB does not exist; offsets stay exact and fit typed arrays. */
+const offsetLimit = 0xffff_ffff;
+
+/** Runs a program (6.2.5). Operation indexes of VLIW machines (6.2.2 op_index) are taken to be 0. A source line of a header
+ *  makes thousands of programs run, so the state is in local variables that no closure captures: three quarters of the
+ *  time. */
 export const runLineProgram = (section: ByteSource, header: LineHeader, sink: LineSink): void => {
   const cursor = new Cursor(section.peek(header.start, header.end - header.start), section.name, header.start);
   const { bytes } = cursor;
@@ -137,123 +141,96 @@ export const runLineProgram = (section: ByteSource, header: LineHeader, sink: Li
   let line = 1;
   let column = 0;
   let flags = initialFlags;
+  /** A sequence has rows. */
   let open = false;
   let wanted = false;
 
-  // Code of one sequence beyond 4 GiB does not exist; offsets stay exact and fit typed arrays.
-  const checkOffset = (): void => {
-    if (offset > 0xffff_ffff) cursor.fail(`an address advance of ${offset} bytes`);
-  };
-  const row = (): void => {
-    if (!open) {
-      wanted = sink.begin(base);
-      open = true;
+  for (let at = 0; at < bytes.length; ) {
+    const opcode = bytes[at++] ?? 0;
+    if (opcode < opcodeBase && opcode !== DW_LNS.copy) {
+      cursor.position = at;
+      switch (opcode) {
+        case 0: {
+          const length = cursor.uleb();
+          const next = cursor.position + length;
+          if (length > cursor.remaining) cursor.fail(`an extended opcode of ${length} bytes`);
+          // DW_LNE_define_file (DWARF 4, 6.2.5.3) has never been produced for C; discriminators and vendors' opcodes have
+          // no effect.
+          const extended = length === 0 ? 0 : cursor.u8();
+          if (extended === DW_LNE.endSequence) {
+            if (offset > offsetLimit) cursor.fail(`an address advance of ${offset} bytes`);
+            if (open && wanted) sink.end(offset);
+            open = false;
+            base = 0n;
+            offset = 0;
+            file = 1;
+            line = 1;
+            column = 0;
+            flags = initialFlags;
+          } else if (extended === DW_LNE.setAddress) {
+            const address = cursor.unsigned(length - 1);
+            const distance = address - base;
+            if (open && distance >= BigInt(offset) && distance <= offsetLimit) {
+              offset = Number(distance);
+            } else {
+              // Backwards or far away: rows have to ascend, so this is where another sequence begins.
+              if (offset > offsetLimit) cursor.fail(`an address advance of ${offset} bytes`);
+              if (open && wanted) sink.end(offset);
+              open = false;
+              base = address;
+              offset = 0;
+            }
+          }
+          cursor.position = next;
+          break;
+        }
+        case DW_LNS.advancePc:
+          offset += cursor.uleb() * unit;
+          break;
+        case DW_LNS.advanceLine:
+          line += cursor.sleb();
+          break;
+        case DW_LNS.setFile:
+          file = cursor.uleb();
+          break;
+        case DW_LNS.setColumn:
+          column = cursor.uleb();
+          break;
+        case DW_LNS.negateStmt:
+          flags ^= IS_STATEMENT;
+          break;
+        case DW_LNS.setBasicBlock:
+        case DW_LNS.setEpilogueBegin:
+          break;
+        case DW_LNS.constAddPc:
+          offset += constAdvance;
+          break;
+        case DW_LNS.fixedAdvancePc:
+          offset += cursor.u16();
+          break;
+        case DW_LNS.setPrologueEnd:
+          flags |= PROLOGUE_END;
+          break;
+        case DW_LNS.setIsa:
+          cursor.skipLeb();
+          break;
+        default:
+          for (let count = header.operandCounts[opcode - 1] ?? 0; count > 0; count--) cursor.skipLeb();
+      }
+      at = cursor.position;
+      continue;
     }
-    checkOffset();
-    if (wanted) sink.row(offset, file, line, column, flags);
-    flags &= ~PROLOGUE_END;
-  };
-  const close = (): void => {
-    checkOffset();
-    if (open && wanted) sink.end(offset);
-    open = false;
-  };
-  const endSequence = (): void => {
-    close();
-    base = 0n;
-    offset = 0;
-    file = 1;
-    line = 1;
-    column = 0;
-    flags = initialFlags;
-  };
-  const setAddress = (address: bigint): void => {
-    if (!open) {
-      base = address;
-      offset = 0;
-      return;
-    }
-    const distance = address - base;
-    if (distance >= BigInt(offset) && distance <= 0xffff_ffffn) {
-      offset = Number(distance);
-      return;
-    }
-    // Backwards or far away: rows have to ascend, so this is where another sequence begins.
-    close();
-    base = address;
-    offset = 0;
-  };
-  const extended = (): void => {
-    const length = cursor.uleb();
-    if (length === 0) return;
-    const next = cursor.position + length;
-    if (length > cursor.remaining) cursor.fail(`an extended opcode of ${length} bytes`);
-    const opcode = cursor.u8();
-    if (opcode === DW_LNE.endSequence) endSequence();
-    else if (opcode === DW_LNE.setAddress) setAddress(cursor.unsigned(length - 1));
-    // DW_LNE_define_file (DWARF 4, 6.2.5.3) has never been produced for C; discriminators, vendor opcodes: no effect.
-    cursor.position = next;
-  };
-
-  let at = 0;
-  while (at < bytes.length) {
-    const opcode = bytes[at++] as number;
     if (opcode >= opcodeBase) {
       const adjusted = opcode - opcodeBase;
       offset += ((adjusted / lineRange) | 0) * unit;
       line += lineBase + (adjusted % lineRange);
-      cursor.position = at;
-      row();
-      continue;
     }
-    const operand = bytes[at] ?? 0x80;
-    if (opcode === DW_LNS.setColumn && operand < 0x80) {
-      column = operand;
-      at++;
-      continue;
+    if (!open) {
+      wanted = sink.begin(base);
+      open = true;
     }
-    if (opcode === DW_LNS.negateStmt) {
-      flags ^= IS_STATEMENT;
-      continue;
-    }
-    cursor.position = at;
-    switch (opcode) {
-      case 0:
-        extended();
-        break;
-      case DW_LNS.copy:
-        row();
-        break;
-      case DW_LNS.advancePc:
-        offset += cursor.uleb() * unit;
-        break;
-      case DW_LNS.advanceLine:
-        line += cursor.sleb();
-        break;
-      case DW_LNS.setFile:
-        file = cursor.uleb();
-        break;
-      case DW_LNS.setColumn:
-        column = cursor.uleb();
-        break;
-      case DW_LNS.setBasicBlock:
-      case DW_LNS.setEpilogueBegin:
-        break;
-      case DW_LNS.constAddPc:
-        offset += constAdvance;
-        break;
-      case DW_LNS.fixedAdvancePc:
-        offset += cursor.u16();
-        break;
-      case DW_LNS.setPrologueEnd:
-        flags |= PROLOGUE_END;
-        break;
-      case DW_LNS.setIsa:
-        cursor.skipLeb();
-        break;
-      default:
-        for (let count = header.operandCounts[opcode - 1] ?? 0; count > 0; count--) cursor.skipLeb();
-    }
-    at = cursor.position;
+    if (offset > offsetLimit) cursor.fail(`an address advance of ${offset} bytes`, at);
+    if (wanted) sink.row(offset, file, line, column, flags);
+    flags &= ~PROLOGUE_END;
   }
 };
