@@ -5,6 +5,7 @@ import { messageOf, UserError } from '../base/errors.ts';
 import { SymbolFile } from '../symbols/image.ts';
 import { addressSubcommand } from './address.ts';
 import { functionSubcommand } from './function.ts';
+import { indexSubcommand } from './index.ts';
 import { lineSubcommand } from './line.ts';
 import { printSubcommand } from './print.ts';
 import { type Subcommand, UsageError } from './subcommand.ts';
@@ -17,12 +18,15 @@ const subcommands: ReadonlyMap<string, Subcommand> = new Map([
   ['function', functionSubcommand],
   ['type', typeSubcommand],
   ['print', printSubcommand],
+  ['index', indexSubcommand],
 ]);
 
 const usage = (): string => {
-  const rows = [...subcommands].map(([name, { operands, summary }]) => [`${name} ${operands}`, summary] as const);
+  const rows = [...subcommands].map(
+    ([name, { operands, summary }]) => [`${name} ${operands}`.trim(), summary] as const,
+  );
   const width = Math.max(...rows.map(([synopsis]) => synopsis.length));
-  return `Usage: kvm-debug symbols [--json] VMLINUX SUBCOMMAND OPERAND…
+  return `Usage: kvm-debug symbols [--json] VMLINUX SUBCOMMAND [OPERAND…]
 
 Answers questions about the debug information of a kernel or of a module.
 
@@ -70,8 +74,10 @@ const questionOf = (positionals: readonly string[], json: boolean): Question => 
   const subcommand = subcommands.get(name);
   if (subcommand === undefined) throw new UsageError(`There is no subcommand \`${name}\`.`);
   const several = subcommand.operands.endsWith('…');
-  if (operands.length === 0 || (operands.length > 1 && !several)) {
-    throw new UsageError(`\`${name}\` takes ${subcommand.operands}, not \`${operands.join(' ')}\`.`);
+  const wanted = subcommand.operands === '' ? 0 : 1;
+  if (operands.length < wanted || (operands.length > wanted && !several)) {
+    const given = operands.length === 0 ? 'nothing' : `\`${operands.join(' ')}\``;
+    throw new UsageError(`\`${name}\` takes ${subcommand.operands || 'no operand'}, not ${given}.`);
   }
   return { path, subcommand, operands, json };
 };

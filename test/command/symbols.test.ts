@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { runCommand } from '../../src/command/run.ts';
 import { at, buildKernel } from '../support/dwarfKernel.ts';
@@ -74,6 +76,29 @@ test('function', async (context) => {
   assert.match(none.error, /^There is no function nowhere in /);
 });
 
+test('index', async (context) => {
+  const path = image(context);
+  const before = process.env.XDG_CACHE_HOME;
+  process.env.XDG_CACHE_HOME = dirname(path);
+  try {
+    const built = await run('symbols', '--json', path, 'index');
+    const { path: index, built: isNew } = JSON.parse(built.out);
+    assert.ok(isNew);
+    assert.ok(index.startsWith(`${process.env.XDG_CACHE_HOME}/kvm-debug/symbols/`));
+    assert.ok(statSync(index).size > 0);
+    assert.deepEqual(await run('symbols', path, 'index'), {
+      status: 0,
+      out: `The index of names is ${index}, and was there already.\n`,
+      error: '',
+    });
+    writeFileSync(index, 'damaged');
+    assert.equal((await run('symbols', path, 'index')).out, `The index of names is ${index}.\n`);
+  } finally {
+    if (before === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = before;
+  }
+});
+
 test('what is wrong with a file or a command line', async (context) => {
   const path = image(context);
   const missing = await run('symbols', '/nonexistent/vmlinux', 'function', 'f');
@@ -87,6 +112,7 @@ test('what is wrong with a file or a command line', async (context) => {
     ['symbols', path, 'nonsense', 'x'],
     ['symbols', path, 'function'],
     ['symbols', path, 'function', 'a', 'b'],
+    ['symbols', path, 'index', 'a'],
     ['symbols', path, 'line', 'main.c'],
     ['symbols', path, 'line', 'main.c:0'],
     ['symbols', path, 'addr', 'start_kernel'],

@@ -66,6 +66,11 @@ export class NameIndex {
     return this.#cache.folder;
   }
 
+  /** Of the index, there or not. */
+  get path(): string {
+    return this.#cache.path(this.key);
+  }
+
   /** Lookups take an index from here on: one that an earlier session left is found at the first question. */
   get isReady(): boolean {
     if (!this.#cacheWasTried) {
