@@ -62,8 +62,7 @@ export class Locator {
 
   #unitAt(pc: bigint): Unit | undefined {
     const { units } = this.dies;
-    const [first] = units.headers();
-    return units.containing(pc) ?? (first && units.at(first.offset));
+    return units.containing(pc) ?? (units.info.size > 0 ? units.at(0) : undefined);
   }
 
   /** The function whose frame it is, past inlined ones. */

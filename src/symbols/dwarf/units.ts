@@ -22,6 +22,7 @@ export class Units {
   readonly abbreviations: Abbreviations;
   readonly #roots = new Map<number, Unit>();
   #headers: UnitHeader[] | undefined;
+  #starts: Uint32Array | Float64Array | undefined;
   #index: UnitRange[] | undefined;
   #indexIsComplete = false;
 
@@ -51,18 +52,25 @@ export class Units {
     this.#headers = headers;
   }
 
+  /** Offsets of headers that an earlier session found, ascending: a unit is then found without reading them all. */
+  expect(starts: Uint32Array): void {
+    this.#starts = starts;
+  }
+
   /** The header of the unit that an offset of .debug_info is in. */
   headerContaining(offset: number): UnitHeader {
-    const headers = this.headers();
+    const starts = this.#starts ?? Float64Array.from(this.headers(), (header) => header.offset);
+    this.#starts = starts;
     let begin = 0;
-    let end = headers.length;
+    let end = starts.length;
     while (begin < end) {
       const middle = (begin + end) >>> 1;
-      if ((headers[middle]?.offset ?? 0) <= offset) begin = middle + 1;
+      if ((starts[middle] ?? 0) <= offset) begin = middle + 1;
       else end = middle;
     }
-    const header = headers[begin - 1];
-    if (header === undefined || offset >= header.end)
+    const start = starts[begin - 1];
+    const header = start === undefined ? undefined : (this.#headers?.[begin - 1] ?? this.headerAt(start));
+    if (header === undefined || offset < header.offset || offset >= header.end)
       throw new FormatError(this.info.name, offset, 'outside of all units');
     return header;
   }

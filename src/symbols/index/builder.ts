@@ -20,12 +20,16 @@ export const buildIndex = (dies: Dies, key: string, progress: Progress = () => u
   const scan = new NameScan(dies);
   const collector = new Collector();
   const headers = dies.units.headers();
-  headers.forEach((header, index) => {
-    if (header.end <= 0xffff_ffff) scan.unit(header, collector);
-    if ((index + 1) % progressStep === 0) progress(index + 1, headers.length);
+  const indexed = headers.filter(({ end }) => end <= 0xffff_ffff);
+  indexed.forEach((header, index) => {
+    scan.unit(header, collector);
+    if ((index + 1) % progressStep === 0) progress(index + 1, indexed.length);
   });
-  progress(headers.length, headers.length);
-  return writeIndex(key, collector.tables(scan));
+  progress(indexed.length, indexed.length);
+  return writeIndex(key, {
+    tables: collector.tables(scan),
+    units: indexed.length < headers.length ? new Uint32Array(0) : Uint32Array.from(headers, ({ offset }) => offset),
+  });
 };
 
 /** Pairs of a name and an entry, in the order of the section. */

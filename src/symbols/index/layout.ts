@@ -2,8 +2,10 @@
 //
 //   magic (8 bytes)  version  checksum of all that follows it  bytes of the key
 //   for each table: names  entries
+//   units
 //   the key in UTF-8, padded with zeros to 4 bytes
 //   for each table: hashes[names], ascending  starts[names]  entries[entries]
+//   starts of units[units], ascending
 //
 // The entries of name i of a table are [starts[i], starts[i + 1]), of the last one up to the end. An entry is the offset
 // of a DIE in .debug_info. It is looked up where it is: nothing of it is read but what a search touches.
@@ -21,6 +23,13 @@ export interface IndexTable {
 }
 export type IndexTables = Readonly<Record<TableName, IndexTable>>;
 
+export interface IndexContents {
+  readonly tables: IndexTables;
+  /** Offsets of unit headers in .debug_info, ascending: who has them finds an entry's unit without reading all headers.
+   *  Empty where they do not fit. */
+  readonly units: Uint32Array;
+}
+
 /** Where an index is read from: a file, or memory where none could be written. */
 export interface IndexBytes {
   readonly size: number;
@@ -30,10 +39,10 @@ export interface IndexBytes {
 
 const magic = 'kvmdbgNI';
 /** Changes with the layout, and with what the scan finds. */
-const version = 1;
+const version = 2;
 const checksumAt = 12;
 const keySizeAt = 16;
-const fixedBytes = 20 + tableNames.length * 8;
+const fixedBytes = 20 + tableNames.length * 8 + 4;
 /** Keys are a build-id or a path, and sizes. */
 const keyLimit = 1 << 14;
 /** Entries for one name. `put_page` has 60, and the most frequent one of a kernel 2,000. */
@@ -42,10 +51,10 @@ const readBytes = 1 << 18;
 
 const padded = (size: number): number => (size + 3) & ~3;
 
-export const writeIndex = (key: string, tables: IndexTables): Uint8Array => {
+export const writeIndex = (key: string, { tables, units }: IndexContents): Uint8Array => {
   const keyBytes = Buffer.from(key).subarray(0, keyLimit);
   const compact = tableNames.map((name) => compacted(tables[name]));
-  const words = compact.reduce((sum, { hashes, entries }) => sum + 2 * hashes.length + entries.length, 0);
+  const words = compact.reduce((sum, { hashes, entries }) => sum + 2 * hashes.length + entries.length, units.length);
   const bytes = Buffer.alloc(fixedBytes + padded(keyBytes.length) + 4 * words);
   bytes.write(magic, 'latin1');
   bytes.writeUInt32LE(version, 8);
@@ -58,6 +67,7 @@ export const writeIndex = (key: string, tables: IndexTables): Uint8Array => {
     put(hashes.length);
     put(entries.length);
   }
+  put(units.length);
   keyBytes.copy(bytes, at);
   at += padded(keyBytes.length);
   for (const { hashes, starts, entries } of compact) {
@@ -65,6 +75,7 @@ export const writeIndex = (key: string, tables: IndexTables): Uint8Array => {
     starts.forEach(put);
     entries.forEach(put);
   }
+  units.forEach(put);
   const checksum = new Checksum();
   checksum.add(bytes.subarray(checksumAt + 4));
   bytes.writeUInt32LE(checksum.value, checksumAt);
@@ -90,10 +101,12 @@ interface TablePlace {
 export class IndexReader {
   readonly #bytes: IndexBytes;
   readonly #places: ReadonlyMap<TableName, TablePlace>;
+  readonly #unitsAt: number;
 
-  private constructor(bytes: IndexBytes, places: ReadonlyMap<TableName, TablePlace>) {
+  private constructor(bytes: IndexBytes, places: ReadonlyMap<TableName, TablePlace>, unitsAt: number) {
     this.#bytes = bytes;
     this.#places = places;
+    this.#unitsAt = unitsAt;
   }
 
   /** undefined when the bytes are no index, one of another version or for another image, or damaged. */
@@ -115,10 +128,19 @@ export class IndexReader {
       places.set(name, { names, entries, hashesAt: at, startsAt, entriesAt });
       at = entriesAt + 4 * entries;
     }
+    const unitsAt = at;
+    at += 4 * header.u32();
     if (at !== bytes.size || checksumOf(bytes) !== checksum) return undefined;
     if (Buffer.from(bytes.read(fixedBytes, keySize)).compare(Buffer.from(key).subarray(0, keyLimit)) !== 0)
       return undefined;
-    return new IndexReader(bytes, places);
+    return new IndexReader(bytes, places, unitsAt);
+  }
+
+  /** Offsets of all unit headers, ascending. */
+  units(): Uint32Array {
+    const count = (this.#bytes.size - this.#unitsAt) / 4;
+    const units = new Cursor(this.#bytes.read(this.#unitsAt, 4 * count), 'index');
+    return Uint32Array.from({ length: count }, () => units.u32());
   }
 
   /** Offsets of DIEs that may have a name: those of another name with the same hash are among them. */

@@ -167,13 +167,19 @@ export class NameIndex {
 
   #openCached(): boolean {
     const opened = this.#isClosed ? undefined : this.#cache.open(this.key);
-    this.#reader = opened?.reader;
+    this.#use(opened?.reader);
     this.#close = opened?.close;
     return opened !== undefined;
   }
 
   #takeBytes(bytes: Uint8Array): void {
-    if (!this.#isClosed) this.#reader = IndexReader.open(bytesInMemory(bytes), this.key);
+    if (!this.#isClosed) this.#use(IndexReader.open(bytesInMemory(bytes), this.key));
+  }
+
+  #use(reader: IndexReader | undefined): void {
+    this.#reader = reader;
+    const units = reader?.units();
+    if (units !== undefined && units.length > 0) this.dies.units.expect(units);
   }
 
   #runWorker(workerPath: string | URL, path: string, progress?: Progress): Promise<void> {
