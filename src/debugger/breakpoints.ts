@@ -182,9 +182,8 @@ export class Breakpoints {
       return named.map(({ address }) => ({ ...noLocation, address }));
     }
     if (request.kind !== 'source') return [];
-    if (!symbols.source.hasDebugInformation) {
-      throw new UserError(`${symbols.source.path} has no line information; use a vmlinux with debug information.`);
-    }
+    const { debugInformationNotice: notice } = symbols.source;
+    if (notice !== undefined) throw new UserError(notice);
     const locations = this.paths.locations(symbols, request.path, request.line);
     if (locations.length === 0) {
       throw new UserError(`There is no code at ${request.path}:${request.line} in ${symbols.source.path}.`);

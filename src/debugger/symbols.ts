@@ -17,7 +17,7 @@ export type SymbolSource = Pick<
   SymbolFile,
   | 'path'
   | 'buildId'
-  | 'hasDebugInformation'
+  | 'debugInformationNotice'
   | 'symbolsNamed'
   | 'symbolAt'
   | 'lineAt'

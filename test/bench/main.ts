@@ -8,13 +8,17 @@ import { build } from 'esbuild';
 import { bootLab, hostImage, type LabCpu } from '../lab/lab.ts';
 import type { BenchPlan } from './program.ts';
 import { type Row, rowMark, table } from './samples.ts';
+import { symbolRows } from './symbols.ts';
 
-const groups = ['target', 'steps', 'exits'] as const;
+/** What runs where guests run, and what needs no guest. */
+const guestGroups = ['target', 'steps', 'exits'] as const;
+const groups = [...guestGroups, 'symbols'] as const;
 const usage = `Usage: npm run bench -- [OPTIONS] [GROUP…]
 Measures in the lab, and natively where /dev/kvm runs arm64 guests.
   target  injected ioctls, registers, memory
   steps   single steps, by the target and through the adapter
   exits   the VMM's exits per second, attached and not
+  symbols questions to a kernel's debug information, against gdb
   --cpu NAME   the lab's CPU: neoverse-n1 (the default) or cortex-a72
   --one-cpu    keeps all that runs in the lab on one of its CPUs: steadier where this machine is busy
 `;
@@ -132,11 +136,22 @@ async function main(): Promise<void> {
   const chosen = positionals.length > 0 ? positionals : groups;
   const [load = 0] = loadavg();
   console.log(`${cpus()[0]?.model.trim()}, ${cpus().length} CPUs, Linux ${release()}, load ${load.toFixed(2)}`);
-  const labRows = await inLab(cpu, values['one-cpu'], chosen);
+  const asked = guestGroups.filter((name) => chosen.includes(name));
+  if (asked.length > 0) await benchGuests(cpu, values['one-cpu'], asked);
+  if (chosen.includes('symbols')) {
+    const rows = await symbolRows();
+    console.log(`\nQuestions to debug information, on this machine (load ${loadavg()[0]?.toFixed(2)} after)`);
+    console.log(table(rows));
+  }
+}
+
+async function benchGuests(cpu: LabCpu, oneCpu: boolean, chosen: readonly string[]): Promise<void> {
+  const [load = 0] = loadavg();
+  const labRows = await inLab(cpu, oneCpu, chosen);
   const why = whyNotNative();
   const nativeRows = why === undefined ? await native(chosen) : undefined;
   console.log(
-    `\nIn the lab (emulated ${cpu}${values['one-cpu'] ? ', all on one of its CPUs' : ''}; load of this machine ${load.toFixed(2)} before, ${loadavg()[0]?.toFixed(2)} after)`,
+    `\nIn the lab (emulated ${cpu}${oneCpu ? ', all on one of its CPUs' : ''}; load of this machine ${load.toFixed(2)} before, ${loadavg()[0]?.toFixed(2)} after)`,
   );
   console.log(table(labRows));
   console.log(nativeRows ? `\nOn this machine\n${table(nativeRows)}` : `\nOn this machine: not measured, ${why}.`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Gva } from '../../src/base/address.ts';
-import { addressOf, data, fakeGuest } from '../support/fakeKernel.ts';
+import { addressOf, data, fakeGuest, fakeSymbols } from '../support/fakeKernel.ts';
 import { atEntry, type FakeSession } from '../support/fakeSession.ts';
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -74,6 +74,13 @@ test('unknown places say so', async () => {
   const unnamed = await fake.client.request('setFunctionBreakpoints', { breakpoints: [{ name: ' ' }] });
   assert.equal(unnamed.breakpoints[0].verified, false);
   assert.match(unnamed.breakpoints[0].message, /name is empty/);
+});
+
+test('without debug information the breakpoint says where it was looked for', async () => {
+  const notice = '/fake/vmlinux has no debug information, and none was found at /usr/lib/debug/fake.debug.';
+  const fake = await atEntry({ symbolFile: { ...fakeSymbols, debugInformationNotice: notice, locationsOf: () => [] } });
+  const { verified, message } = await setLine(fake, { line: loop });
+  assert.deepEqual({ verified, message }, { verified: false, message: notice });
 });
 
 test('beyond the budget the message gives the numbers, and the place is taken when one is free', async () => {

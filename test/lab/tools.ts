@@ -16,6 +16,7 @@ const PACKAGES = {
   'llvm-symbolizer': 'llvm',
   clang: 'clang',
   'gdb-multiarch': 'gdb-multiarch',
+  time: 'time',
 } as const;
 export type Tool = keyof typeof PACKAGES;
 

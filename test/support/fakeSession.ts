@@ -25,6 +25,7 @@ export interface FakeOptions {
   /** Called instead of handing out the target. */
   readonly connect?: (signal: AbortSignal) => Promise<FakeTarget>;
   readonly timeoutMs?: number;
+  readonly symbolFile?: typeof fakeSymbols;
 }
 
 export function fakeServices(options: FakeOptions = {}) {
@@ -45,7 +46,7 @@ export function fakeServices(options: FakeOptions = {}) {
   };
   const services: Services = {
     connector,
-    openSymbols: () => fakeSymbols,
+    openSymbols: () => options.symbolFile ?? fakeSymbols,
     consoleProgram: '/nowhere/console.js',
     log: (text) => logs.push(text),
   };
