@@ -4,6 +4,7 @@ import { Cursor } from '../base/bytes.ts';
 import { FormatError } from '../base/errors.ts';
 import type { ElfFile } from './elf.ts';
 import type { SectionHeader } from './elfHeaders.ts';
+import { sortedOrder } from './sortedOrder.ts';
 import { symbolEntryBytes as entryBytes, SHN_LORESERVE } from './symbolEntries.ts';
 
 export interface ElfSymbol {
@@ -203,19 +204,13 @@ export class SymbolTable {
     if (this.#sections.length > 0) {
       for (let i = 1; i < this.#count; i++) if (this.#hasPlace(i)) index.push(i);
     }
-    const view = this.#view;
-    const order = Uint32Array.from(index).sort((a, b) => {
-      const x = a * entryBytes + 8;
-      const y = b * entryBytes + 8;
-      return (
-        view.getUint32(x + 4, true) - view.getUint32(y + 4, true) || view.getUint32(x, true) - view.getUint32(y, true)
-      );
-    });
-    return {
-      index: order,
-      high: order.map((i) => view.getUint32(i * entryBytes + 12, true)),
-      low: order.map((i) => view.getUint32(i * entryBytes + 8, true)),
-    };
+    const word = (offset: number) =>
+      Uint32Array.from(index, (i) => this.#view.getUint32(i * entryBytes + offset, true));
+    const low = word(8);
+    const high = word(12);
+    const order = sortedOrder(high, sortedOrder(low));
+    const inOrder = (column: ArrayLike<number>) => order.map((at) => column[at] ?? 0);
+    return { index: inOrder(index), high: inOrder(high), low: inOrder(low) };
   }
 }
 

@@ -353,7 +353,7 @@ export class SymbolFile {
       const names = new NameIndex(dies, this.#indexKey(), this.indexOptions);
       this.#debug = {
         units,
-        lines: new SourceLines(this.#sections),
+        lines: new SourceLines(this.#sections, (baseName) => names.linePrograms(baseName)),
         places: new BreakpointPlaces(units, scopes, tableOf),
         inlines: new Inlines(dies, scopes, tableOf, patchableBytes),
         variables,

@@ -43,7 +43,12 @@ const keptFiles = 8;
 export class SourceLines {
   readonly #byFile = new Map<string, FileStatements>();
 
-  constructor(readonly sections: DwarfSections) {}
+  /** `programsNaming`: offsets of the line programs that may name a file, by the last component of its path; undefined
+   *  when all have to be looked at. */
+  constructor(
+    readonly sections: DwarfSections,
+    readonly programsNaming: (baseName: string) => readonly number[] | undefined,
+  ) {}
 
   /** The statements of the first line from `line` on that has code. */
   statementsFrom(file: string, line: number): { readonly line: number; readonly statements: Statement[] } | undefined {
@@ -102,7 +107,9 @@ export class SourceLines {
     const matchesName = new NameMatcher(this.sections, pattern.baseName);
     let best = 1;
     let programs: MatchingProgram[] = [];
-    for (const header of lineHeaders(this.sections)) {
+    const candidates = this.programsNaming(pattern.baseName);
+    const headers = candidates?.map((offset) => readLineHeader(this.sections, offset)) ?? lineHeaders(this.sections);
+    for (const header of headers) {
       let files: Map<number, string> | undefined;
       const table = FileTable.read(this.sections, header);
       const { names } = table.files;

@@ -14,6 +14,9 @@ const componentsOf = (path: string): string[] => {
 
 const isAbsolute = (path: string): boolean => /^([/\\]|[A-Za-z]:[/\\])/.test(path);
 
+/** The last component, which is all of a path that an index knows it by. */
+export const baseNameOf = (path: string): string => componentsOf(path).at(-1) ?? '';
+
 /** Compares paths by whole trailing components. */
 export class PathPattern {
   /** The last component, which every match ends with. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { type CodeLocation, SymbolFile } from '../../src/symbols/image.ts';
 import { PathPattern } from '../../src/symbols/sourcePaths.ts';
@@ -39,7 +40,8 @@ for (const version of [4, 5] as const) {
   });
 
   test(`places for a line, DWARF ${version}`, (context) => {
-    const file = SymbolFile.open(temporaryFile(context, buildKernel({ version })));
+    const path = temporaryFile(context, buildKernel({ version }));
+    const file = SymbolFile.open(path, { cacheFolder: dirname(path) });
     const places_ = (path: string, line: number): string[] => places(file.locationsOf(path, line));
     assert.deepEqual(places_('init/main.c', 13), ['init/main.c:13 14'], 'a loop: the first place in the function');
     assert.deepEqual(places_('init/main.c', 12), ['init/main.c:13 14'], 'no statement: the next line that has one');
@@ -60,6 +62,18 @@ for (const version of [4, 5] as const) {
     assert.deepEqual(file.linesWithCode('init/main.c', 16, 19), []);
     assert.deepEqual(file.files('m'), ['/src/linux/arch/arm64/kernel/entry.S', 'include/linux/mm.h', 'init/main.c']);
     assert.deepEqual(file.files('linux/mm'), ['include/linux/mm.h']);
+    file.names?.build();
+    assert.deepEqual(file.names?.linePrograms('mm.h')?.length, 1);
+    const indexed = SymbolFile.open(path, { cacheFolder: dirname(path) });
+    for (const [name, line] of [
+      ['mm.h', 100],
+      ['./include/linux/mm.h', 100],
+      ['entry.S', 50],
+      ['other.c', 1],
+    ] as const) {
+      assert.deepEqual(indexed.locationsOf(name, line), file.locationsOf(name, line), `${name} by the index`);
+    }
+    indexed.close();
     file.close();
   });
 }

@@ -5,7 +5,13 @@
 // in the unit (UnitNames). Functions and variables are all kept: each is code or storage of its own.
 
 import type { Dies } from '../dwarf/dies.ts';
-import { type IndexTables, tableNames, writeIndex } from './layout.ts';
+import { FileTable } from '../dwarf/fileTable.ts';
+import { lineHeaders } from '../dwarf/line.ts';
+import type { DwarfSections } from '../dwarf/sections.ts';
+import { sortedOrder } from '../sortedOrder.ts';
+import { baseNameOf } from '../sourcePaths.ts';
+import { type EntryTable, entryTables, type IndexTable, writeIndex } from './layout.ts';
+import { hashOf } from './nameHash.ts';
 import { type NameReference, NameScan, type NameSink, type TypeIdentity } from './scan.ts';
 
 /** Units read and units in all. */
@@ -27,7 +33,7 @@ export const buildIndex = (dies: Dies, key: string, progress: Progress = () => u
   });
   progress(indexed.length, indexed.length);
   return writeIndex(key, {
-    tables: collector.tables(scan),
+    tables: { ...collector.tables(scan), files: filesOf(dies.units.sections) },
     units: indexed.length < headers.length ? new Uint32Array(0) : Uint32Array.from(headers, ({ offset }) => offset),
   });
 };
@@ -84,7 +90,7 @@ class Collector implements NameSink {
     this.#pairs.enumerators.push(name, enumeration);
   }
 
-  tables(scan: NameScan): IndexTables {
+  tables(scan: NameScan): Readonly<Record<EntryTable, IndexTable>> {
     // Names of several kinds, and of several units where .debug_str is not merged, are hashed once for each reference.
     const hashes = new Map<NameReference, number>();
     const hash = (name: NameReference): number => {
@@ -98,16 +104,39 @@ class Collector implements NameSink {
     const { variables } = this.#pairs;
     const defined = new Set(variables.names.subarray(0, variables.count));
     for (const [name, die] of this.#declared) if (!defined.has(name)) variables.push(name, die);
-    const tables = tableNames.map((table) => {
+    const tables = entryTables.map((table) => {
       const { names, entries, count } = this.#pairs[table];
-      const hashed = Uint32Array.from(names.subarray(0, count), hash);
-      const order = Uint32Array.from({ length: count }, (_, index) => index);
-      order.sort((a, b) => (hashed[a] ?? 0) - (hashed[b] ?? 0) || a - b);
-      return [table, { hashes: order.map((at) => hashed[at] ?? 0), entries: order.map((at) => entries[at] ?? 0) }];
+      return [table, tableOf(Uint32Array.from(names.subarray(0, count), hash), entries)];
     });
-    return Object.fromEntries(tables) as IndexTables;
+    return Object.fromEntries(tables) as Record<EntryTable, IndexTable>;
   }
 }
+
+const tableOf = (hashes: Uint32Array, entries: Uint32Array): IndexTable => {
+  const order = sortedOrder(hashes);
+  return { hashes: order.map((at) => hashes[at] ?? 0), entries: order.map((at) => entries[at] ?? 0) };
+};
+
+/** The last components of all source files, each once for a line program. */
+const filesOf = (sections: DwarfSections): IndexTable => {
+  const pairs = new Pairs();
+  // Most names are in .debug_line_str, and in a thousand tables.
+  const known = new Map<number, number>();
+  for (const header of lineHeaders(sections)) {
+    if (header.offset > 0xffff_ffff) break;
+    const table = FileTable.read(sections, header);
+    const hashOfName = (name: number): number => {
+      let hash = name < 0 ? undefined : known.get(name);
+      if (hash === undefined) {
+        hash = hashOf(baseNameOf(table.text(name)));
+        if (name >= 0) known.set(name, hash);
+      }
+      return hash;
+    };
+    for (const hash of new Set(Array.from(table.files.names, hashOfName))) pairs.push(hash, header.offset);
+  }
+  return tableOf(Uint32Array.from(pairs.names.subarray(0, pairs.count)), pairs.entries);
+};
 
 /** A set of (name, identity). Millions are asked for, so it is no Set of strings or objects. */
 class SeenTypes {

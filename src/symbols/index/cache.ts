@@ -23,7 +23,7 @@ import { hashOf } from './nameHash.ts';
 export const defaultCacheFolder = (): string =>
   join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kvm-debug', 'symbols');
 
-/** Bytes of all indexes: those of a hundred kernels. */
+/** Bytes of all indexes: those of seventy kernels. */
 const folderLimit = 256 << 20;
 /** A builder that was killed leaves its file behind; one that lives is done long before this many milliseconds. */
 const abandonedAfter = 60 * 60_000;

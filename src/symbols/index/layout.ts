@@ -8,12 +8,16 @@
 //   starts of units[units], ascending
 //
 // The entries of name i of a table are [starts[i], starts[i + 1]), of the last one up to the end. An entry is the offset
-// of a DIE in .debug_info. It is looked up where it is: nothing of it is read but what a search touches.
+// of a DIE in .debug_info, or, for names of files, of a program in .debug_line. It is looked up where it is: nothing of it is read but what a search touches.
 
 import { Cursor } from '../../base/bytes.ts';
 import { hashOf } from './nameHash.ts';
 
-export const tableNames = ['functions', 'variables', 'types', 'enumerators'] as const;
+/** Names of entries in .debug_info. */
+export const entryTables = ['functions', 'variables', 'types', 'enumerators'] as const;
+export type EntryTable = (typeof entryTables)[number];
+/** And of source files, by the last component: their entries are the line programs that name them. */
+const tableNames = [...entryTables, 'files'] as const;
 export type TableName = (typeof tableNames)[number];
 
 /** One entry for each hash, ascending by hash; those of one name in the order of the section. */
@@ -39,7 +43,7 @@ export interface IndexBytes {
 
 const magic = 'kvmdbgNI';
 /** Changes with the layout, and with what the scan finds. */
-const version = 2;
+const version = 3;
 const checksumAt = 12;
 const keySizeAt = 16;
 const fixedBytes = 20 + tableNames.length * 8 + 4;
@@ -130,7 +134,7 @@ export class IndexReader {
     }
     const unitsAt = at;
     at += 4 * header.u32();
-    if (at !== bytes.size || checksumOf(bytes) !== checksum) return undefined;
+    if (at !== bytes.size || at % 4 !== 0 || checksumOf(bytes) !== checksum) return undefined;
     if (Buffer.from(bytes.read(fixedBytes, keySize)).compare(Buffer.from(key).subarray(0, keyLimit)) !== 0)
       return undefined;
     return new IndexReader(bytes, places, unitsAt);
@@ -143,7 +147,7 @@ export class IndexReader {
     return Uint32Array.from({ length: count }, () => units.u32());
   }
 
-  /** Offsets of DIEs that may have a name: those of another name with the same hash are among them. */
+  /** Entries that may have a name: those of another name with the same hash are among them. */
   candidates(table: TableName, name: string): readonly number[] {
     const place = this.#places.get(table);
     if (place === undefined) return [];
@@ -183,12 +187,11 @@ const checksumOf = (bytes: IndexBytes): number => {
 class Checksum {
   #state = 1;
 
-  /** Lengths are multiples of 4 but for the last. */
+  /** Begins at a multiple of 4 in its buffer, and its length is one. */
   add(bytes: Uint8Array): void {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     let state = this.#state;
-    for (let at = 0; at + 4 <= bytes.length; at += 4) {
-      state ^= view.getUint32(at, true);
+    for (const word of new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)) {
+      state ^= word;
       state = Math.imul((state << 13) | (state >>> 19), 0xcc9e_2d51);
     }
     this.#state = state;

@@ -7,7 +7,7 @@ import type { Dies } from '../dwarf/dies.ts';
 import type { Unit } from '../dwarf/unit.ts';
 import { buildIndex, type Progress } from './builder.ts';
 import { bytesInMemory, defaultCacheFolder, IndexCache } from './cache.ts';
-import { IndexReader, type TableName } from './layout.ts';
+import { type EntryTable, IndexReader } from './layout.ts';
 import { NameScan } from './scan.ts';
 import { NameSearch } from './search.ts';
 
@@ -127,6 +127,12 @@ export class NameIndex {
     return this.#find('enumerators', enumerator, near);
   }
 
+  /** Offsets of the line programs that may name a file, by the last component of its path; undefined until there is an
+   *  index. */
+  linePrograms(baseName: string): readonly number[] | undefined {
+    return this.isReady ? this.#reader?.candidates('files', baseName) : undefined;
+  }
+
   /** Ends a worker that builds: what it has not written is lost. */
   close(): void {
     this.#isClosed = true;
@@ -136,7 +142,7 @@ export class NameIndex {
     void this.#worker?.terminate();
   }
 
-  #find(table: TableName, name: string, near?: Unit, isWanted: (die: number) => boolean = () => true): number[] {
+  #find(table: EntryTable, name: string, near?: Unit, isWanted: (die: number) => boolean = () => true): number[] {
     if (name === '') return [];
     const ours = near === undefined ? [] : this.#search.inUnit(table, name, near).filter(isWanted);
     const found = new Set(ours);
@@ -154,7 +160,7 @@ export class NameIndex {
   }
 
   /** Names are compared: the index has hashes. */
-  #candidates(table: TableName, name: string): number[] {
+  #candidates(table: EntryTable, name: string): number[] {
     const { dies } = this;
     const isNamed = (offset: number): boolean => {
       const die = dies.at(offset);

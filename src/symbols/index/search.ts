@@ -4,7 +4,7 @@
 import type { UnitHeader } from '../dwarf/unit.ts';
 import type { Units } from '../dwarf/units.ts';
 import { stringOffsets } from '../elfSymbols.ts';
-import type { TableName } from './layout.ts';
+import type { EntryTable } from './layout.ts';
 import type { NameReference, NameScan, NameSink } from './scan.ts';
 
 export class NameSearch {
@@ -15,7 +15,7 @@ export class NameSearch {
   }
 
   /** Offsets in .debug_info of what the units have under a name, in the order of the section, unit by unit. */
-  *find(table: TableName, name: string): Generator<number[]> {
+  *find(table: EntryTable, name: string): Generator<number[]> {
     const sink = this.#sink(table, name);
     let any = false;
     for (const header of this.#unitsNaming(name, sink.offsets)) {
@@ -27,7 +27,7 @@ export class NameSearch {
   }
 
   /** The same of one unit. */
-  inUnit(table: TableName, name: string, header: UnitHeader): number[] {
+  inUnit(table: EntryTable, name: string, header: UnitHeader): number[] {
     return this.#in(header, this.#sink(table, name));
   }
 
@@ -37,7 +37,7 @@ export class NameSearch {
     return sink.found;
   }
 
-  #sink(table: TableName, name: string): OneName {
+  #sink(table: EntryTable, name: string): OneName {
     const { sections } = this.#units;
     const offsets = sections.has('.debug_str') ? stringOffsets(sections.whole('.debug_str'), name) : new Set<number>();
     return new OneName(this.scan, table, name, offsets);
@@ -105,7 +105,7 @@ class OneName implements NameSink {
 
   constructor(
     readonly scan: NameScan,
-    readonly table: TableName,
+    readonly table: EntryTable,
     readonly text: string,
     /** Where the name is in .debug_str. */
     readonly offsets: ReadonlySet<number>,
