@@ -121,6 +121,17 @@ test('F5 debugs a real kernel under KVM in the lab', { skip }, async () => {
         .first()
         .waitFor();
       await picture(page, 'breakpoint');
+      await (await workbench.evaluate('init_task.comm')).filter({ hasText: '"swapper' }).waitFor();
+      // An array of more than a hundred elements comes in pages (DAP, `indexedVariables`).
+      const rows = await workbench.evaluate('__per_cpu_offset');
+      await rows
+        .filter({ hasText: /^\{.*\}$/ })
+        .last()
+        .locator('.monaco-tl-twistie')
+        .click();
+      await rows.filter({ hasText: '[100..199]' }).locator('.monaco-tl-twistie').click();
+      await rows.filter({ hasText: /^\[199\]/ }).waitFor();
+      await picture(page, 'array');
       await page.keyboard.press('F10');
       await page.getByText('Step completed').first().waitFor({ timeout: 300_000 });
       await picture(page, 'step');

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
 import { command } from '../lab/command.ts';
 import type { Installation } from './installation.ts';
 
@@ -142,6 +142,18 @@ export class Workbench {
     await this.page.keyboard.press('Enter');
     await this.page.keyboard.press('F9');
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
+  }
+
+  /** Types an expression into the Debug Console. Returns the rows of the console. */
+  async evaluate(expression: string): Promise<Locator> {
+    await this.page.keyboard.press('F1');
+    await this.page.locator('.quick-input-widget input').fill('>Debug Console: Focus on Debug Console View');
+    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: 'Debug Console View' }).first().waitFor();
+    await this.page.keyboard.press('Enter');
+    await this.page.locator('.repl-input-wrapper .monaco-editor.focused').waitFor();
+    await this.page.keyboard.type(expression);
+    await this.page.keyboard.press('Enter');
+    return this.page.locator('.repl .monaco-list-row');
   }
 }
 
