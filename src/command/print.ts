@@ -27,7 +27,13 @@ async function variableValue(image: SymbolFile, name: string): Promise<Value> {
     throw new UserError(`There is no variable \`${name}\` with static storage in ${image.path}.`);
   }
   const access = accessTo(image);
-  const frame = { pc: 0n, bias: 0n, register: access.register, cfa: () => undefined, caller: async () => undefined };
+  const frame = {
+    pc: 0n,
+    bias: 0n,
+    register: access.register,
+    cfa: async () => undefined,
+    caller: async () => undefined,
+  };
   const location = await image.locate(variable, { ...frame, read: (address, length) => access.read(address, length) });
   const [symbol] = location.kind === 'none' ? image.symbolsNamed(name) : [];
   return symbol === undefined ? locatedValue(variable.type, location) : memoryValue(variable.type, symbol.address);

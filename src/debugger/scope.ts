@@ -5,7 +5,6 @@ import type { Type } from '../symbols/types.ts';
 import { locatedValue, memoryValue, type Value } from '../symbols/value.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { EvaluationScope } from './evaluate.ts';
-import { frameAccess } from './frameAccess.ts';
 import type { StopContext } from './stopContext.ts';
 
 /** A frame as the user counts them: `inline` counts out from the innermost function inlined into the physical `frame`. */
@@ -36,8 +35,8 @@ export class FrameScope implements EvaluationScope {
 
   static async of(context: StopContext, position: FramePosition): Promise<FrameScope> {
     const { vcpu, frame } = position;
-    const { lookup } = await context.frame(vcpu, frame);
-    return new FrameScope(context, position, lookup, await frameAccess(context, vcpu, frame));
+    const found = await context.frame(vcpu, frame);
+    return new FrameScope(context, position, found.lookup, context.stack(vcpu).access(found));
   }
 
   /** Arguments, locals and statics of the function, arguments first. */

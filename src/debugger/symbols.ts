@@ -26,6 +26,7 @@ export type SymbolSource = Pick<
   | 'functionBreakpoint'
   | 'entryOf'
   | 'unwindRow'
+  | 'frameRule'
   | 'imageBytes'
   | 'inlinesAt'
   | 'variablesAt'
@@ -85,6 +86,11 @@ export class KernelSymbols {
 
   unwindRow(address: bigint): UnwindRow | undefined {
     return this.source.unwindRow(this.#down(address));
+  }
+
+  /** The value of an expression in an unwind row. Takes and gives run-time addresses. */
+  frameRule(expression: Uint8Array, frame: FrameAccess, initial: readonly bigint[]): Promise<bigint | undefined> {
+    return this.source.frameRule(expression, frame, initial);
   }
 
   imageBytes(address: bigint, length: number): Uint8Array | undefined {

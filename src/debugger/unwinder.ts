@@ -2,7 +2,7 @@ import type { Architecture, RegisterValues } from '../arch/architecture.ts';
 import { Gva, hex } from '../base/address.ts';
 import { MemoryFault } from '../base/errors.ts';
 import type { VirtualMemory } from '../base/memory.ts';
-import type { RegisterRule, UnwindRow } from '../symbols/image.ts';
+import type { FrameAccess, RegisterRule, UnwindRow } from '../symbols/image.ts';
 import { interruptedContext, isExceptionEntry } from './exceptionFrames.ts';
 import type { KernelSymbols } from './symbols.ts';
 
@@ -56,9 +56,18 @@ export class Stack {
   }
 
   /** The canonical frame address of a frame, as far as its call frame information tells. */
-  canonicalFrameAddress(frame: Frame): bigint | undefined {
+  async canonicalFrameAddress(frame: Frame): Promise<bigint | undefined> {
     const row = this.symbols?.unwindRow(frame.lookup);
     return row && this.#canonicalFrameAddress(frame, row);
+  }
+
+  /** A frame as expressions see it. */
+  access(frame: Frame): FrameAccess {
+    const cfa = () => this.canonicalFrameAddress(frame);
+    return this.#access(frame, cfa, async () => {
+      const caller = (await this.frames(frame.index + 2))[frame.index + 1];
+      return caller && this.access(caller);
+    });
   }
 
   async #advance(): Promise<void> {
@@ -97,7 +106,7 @@ export class Stack {
     const symbol = this.symbols?.at(inner.lookup)?.symbol.name;
     if (symbol !== undefined && isExceptionEntry(this.architecture, symbol)) return this.#interrupted(inner, symbol);
     const row = this.symbols?.unwindRow(inner.lookup);
-    const cfa = row && this.#canonicalFrameAddress(inner, row);
+    const cfa = row && (await this.#canonicalFrameAddress(inner, row));
     if (row && cfa !== undefined) {
       const found = await this.#fromRow(inner, row, cfa);
       if (found) return found;
@@ -120,8 +129,8 @@ export class Stack {
     return this.#at(inner, found.registers, found.registers.get(this.architecture.programCounter) ?? 0n, 'exception');
   }
 
-  #canonicalFrameAddress(inner: Frame, row: UnwindRow): bigint | undefined {
-    if (row.cfa.kind !== 'register') return undefined;
+  async #canonicalFrameAddress(inner: Frame, row: UnwindRow): Promise<bigint | undefined> {
+    if (row.cfa.kind === 'expression') return this.#rule(inner, row.cfa.bytes, undefined);
     const base = this.#value(inner, row.cfa.register);
     if (base !== undefined) return BigInt.asUintN(64, base + row.cfa.offset);
     // A frame found by its frame record has no stack pointer. AAPCS64 6.4.6: the frame pointer addresses the record,
@@ -176,10 +185,39 @@ export class Stack {
         return this.#value(inner, number);
       case 'register':
         return this.#value(inner, rule.register);
-      // Expressions need the DWARF expression engine; unknown is the honest answer without it.
-      default:
+      case 'expression': {
+        const address = await this.#rule(inner, rule.bytes, cfa);
+        return address === undefined ? undefined : this.#word(address);
+      }
+      case 'valExpression':
+        return this.#rule(inner, rule.bytes, cfa);
+      case 'undefined':
         return undefined;
     }
+  }
+
+  // The expression of the frame address itself has none to start from (6.4.2.2), those of registers have it on the stack
+  // (6.4.2.3).
+  async #rule(inner: Frame, expression: Uint8Array, cfa: bigint | undefined): Promise<bigint | undefined> {
+    // The caller is what is being looked for.
+    const frame = this.#access(
+      inner,
+      async () => cfa,
+      async () => undefined,
+    );
+    return this.symbols?.frameRule(expression, frame, cfa === undefined ? [] : [cfa]);
+  }
+
+  #access(frame: Frame, cfa: FrameAccess['cfa'], caller: FrameAccess['caller']): FrameAccess {
+    const bias = this.symbols?.bias ?? 0n;
+    return {
+      pc: BigInt.asUintN(64, frame.lookup - bias),
+      bias,
+      register: (number) => this.#value(frame, number),
+      cfa,
+      read: (address, length) => this.memory.read(Gva(address), length),
+      caller,
+    };
   }
 
   // A function without call frame information (assembly) that has not set up a frame: its caller is in the link

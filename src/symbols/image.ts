@@ -251,6 +251,12 @@ export class SymbolFile {
     return undefined;
   }
 
+  /** The value of an expression in an unwind row; undefined when it needs what the frame does not have. `initial`: what is
+   *  on the expression's stack at first, which is the canonical frame address in the rules of registers (6.4.2). */
+  async frameRule(expression: Uint8Array, frame: FrameAccess, initial: readonly bigint[]): Promise<bigint | undefined> {
+    return this.#debugInformation()?.locator.frameRule(expression, frame, initial);
+  }
+
   /** Bytes of the image at a link-time virtual address; undefined unless the file holds all of them. */
   imageBytes(address: bigint, length: number): Uint8Array | undefined {
     return this.#elf.imageBytes(address, length) ?? this.#debugElf?.imageBytes(address, length);

@@ -25,7 +25,11 @@ function wordMemory(words: ReadonlyMap<bigint, bigint>): VirtualMemory {
 }
 
 /** Functions of 0x100 bytes each, from `text` on. */
-function symbolsOf(names: readonly string[], rows: Readonly<Record<string, UnwindRow>> = {}): KernelSymbols {
+function symbolsOf(
+  names: readonly string[],
+  rows: Readonly<Record<string, UnwindRow>> = {},
+  frameRule?: SymbolSource['frameRule'],
+): KernelSymbols {
   const symbols: ImageSymbol[] = names.map((name, n) => {
     return { name, kind: 'function', address: text + BigInt(0x100 * n), size: 0x100n, global: true };
   });
@@ -33,7 +37,7 @@ function symbolsOf(names: readonly string[], rows: Readonly<Record<string, Unwin
     const symbol = symbols[Number((address - text) / 0x100n)];
     return address >= text && symbol ? { symbol, offset: address - symbol.address } : undefined;
   };
-  const source = { symbolAt: at, unwindRow: (address: bigint) => rows[at(address)?.symbol.name ?? ''] };
+  const source = { symbolAt: at, unwindRow: (address: bigint) => rows[at(address)?.symbol.name ?? ''], frameRule };
   return new KernelSymbols(source as unknown as SymbolSource);
 }
 
@@ -204,4 +208,40 @@ test('call frame information, also where only the frame pointer is known', async
   assert.equal(frames[3]?.registers.get('sp'), stack + 0xa0n);
   assert.equal(frames[3]?.registers.get('x19'), 0x2222n);
   assert.equal(Gva(frames[3]?.pc ?? 0n), inFunction(3));
+});
+
+test('rules that are expressions: a function that aligns its stack', async () => {
+  // x29 + 16 is where the frame address was kept; gcc writes the like for x86-64's DRAP, and PLTs have it.
+  const [kept, saved] = [1, 2].map((byte) => Uint8Array.of(byte));
+  const rows = {
+    a: {
+      start: text,
+      end: text + 0x100n,
+      cfa: { kind: 'expression', bytes: kept },
+      registers: new Map([
+        [30, { kind: 'expression', bytes: saved }],
+        [19, { kind: 'valExpression', bytes: saved }],
+      ]),
+      returnAddress: 30,
+      signalFrame: false,
+      returnAddressSigned: false,
+    },
+  } as unknown as Readonly<Record<string, UnwindRow>>;
+  const asked: unknown[] = [];
+  const symbols = symbolsOf(['a', 'b'], rows, async (expression, frame, initial) => {
+    asked.push([expression, initial, await frame.cfa(), await frame.caller(), frame.register(29)]);
+    return expression === kept ? stack + 0x80n : stack + 0x10n;
+  });
+  const result = await unwind(symbols, { pc: inFunction(0), x29: stack, sp: stack }, [[stack + 0x10n, inFunction(1)]]);
+  assert.deepEqual(result.names.slice(0, 2), ['a', 'b']);
+  const [, caller] = await result.stack.frames(2);
+  assert.deepEqual(
+    ['sp', 'x19'].map((name) => caller?.registers.get(name)),
+    [stack + 0x80n, stack + 0x10n],
+  );
+  assert.deepEqual(asked.slice(0, 3), [
+    [kept, [], undefined, undefined, stack],
+    [saved, [stack + 0x80n], stack + 0x80n, undefined, stack],
+    [saved, [stack + 0x80n], stack + 0x80n, undefined, stack],
+  ]);
 });

@@ -146,6 +146,7 @@ export const fakeSymbols: SymbolSource & { close(): void } = {
   path: '/fake/vmlinux',
   buildId: '00112233445566778899aabbccddeeff00112233',
   debugInformationNotice: undefined,
+  frameRule: async () => undefined,
   symbolsNamed: (name) => symbols.filter((symbol) => symbol.name === name),
   symbolAt: (address) => {
     const symbol = symbols.find((each) => address >= each.address && address < each.address + each.size);

@@ -85,7 +85,7 @@ const frameAt = (pc: bigint): FrameAccess => ({
   pc,
   bias: 0n,
   register: (number) => BigInt(number) * 0x1000n,
-  cfa: () => 0x8000n,
+  cfa: async () => 0x8000n,
   read: async (_address, length) => new Uint8Array(Math.min(length, 4096)),
   caller: async () => frameAt(pc),
 });

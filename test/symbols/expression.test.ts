@@ -32,7 +32,7 @@ const context: ExpressionContext = {
     pc: 0n,
     bias,
     register,
-    cfa: () => 0xf000n,
+    cfa: async () => 0xf000n,
     // Memory at address n holds the low bytes of n, counted up.
     read: async (address, length) => Uint8Array.from({ length }, (_, n) => Number(address & 0xffn) + n),
     caller: async () => undefined,

@@ -313,7 +313,7 @@ class Machine {
         return;
       }
       case DW_OP.callFrameCfa:
-        this.#push(known(context.frame.cfa(), 'the frame address is not known'));
+        this.#push(known(await context.frame.cfa(), 'the frame address is not known'));
         return;
       case DW_OP.deref:
         return this.#dereference(cursor, context.unit.addressSize, undefined);

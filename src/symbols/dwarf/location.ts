@@ -11,7 +11,7 @@ export interface FrameAccess {
   /** The value of a DWARF register in this frame; undefined when it was not recovered. */
   register(number: number): bigint | undefined;
   /** The canonical frame address (6.4), for DW_OP_call_frame_cfa. */
-  cfa(): bigint | undefined;
+  cfa(): Promise<bigint | undefined>;
   /** All bytes, or the error of the memory. */
   read(address: bigint, length: number): Promise<Uint8Array>;
   /** The frame that called this one, past inlined ones; for entry values (2.5.1.7). */
