@@ -28,7 +28,7 @@ const parseAddress = (text: string): bigint => {
 
 const describe = (image: SymbolFile, address: bigint): AddressDescription => {
   const chain = image.inlinesAt(address);
-  const row = image.lineAt(address);
+  const row = image.sourceAt(address);
   const symbol = image.symbolAt(address);
   const physical = chain.at(-1);
   const frames = chain.map(({ name }, index): Frame => {

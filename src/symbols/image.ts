@@ -165,14 +165,23 @@ export class SymbolFile {
     const run = table?.at(address);
     if (unit === undefined || table === undefined || run === undefined) return undefined;
     return {
-      file: table.file(run.file) ?? unit.name ?? '',
-      directory: unit.compDir ?? table.directory ?? '',
+      ...this.#fileOf(table, unit, run.file),
       line: run.line,
       column: run.column,
       start: run.start,
       end: run.end,
       isStatement: run.isStatement,
     };
+  }
+
+  /** The source of the instruction at an address. `lineAt` may say another line: a statement that begins at the same
+   *  address, which is where a breakpoint belongs. */
+  sourceAt(address: bigint): SourceLocation | undefined {
+    const unit = this.#debugInformation()?.units.containing(address);
+    const table = unit === undefined ? undefined : this.#tableOf(unit);
+    const row = table?.lastRow(address);
+    if (unit === undefined || table === undefined || row === undefined) return undefined;
+    return { ...this.#fileOf(table, unit, row.file), line: row.line, column: row.column };
   }
 
   /** Every address where a breakpoint for that line goes: one for each function or inlined copy, ascending. `file` is
@@ -361,7 +370,7 @@ export class SymbolFile {
         units,
         lines: new SourceLines(this.#sections, (baseName) => names.linePrograms(baseName)),
         places: new BreakpointPlaces(units, scopes, tableOf),
-        inlines: new Inlines(dies, scopes, tableOf, patchableBytes),
+        inlines: new Inlines(dies, scopes, tableOf, patchableBytes, (pc) => this.symbolAt(pc)?.symbol),
         variables,
         locator: new Locator(dies, scopes),
         names,
@@ -396,6 +405,10 @@ export class SymbolFile {
       this.#tables.set(unit.stmtList, table);
     }
     return table;
+  }
+
+  #fileOf(table: LineTable, unit: Unit, number: number): { readonly file: string; readonly directory: string } {
+    return { file: table.file(number) ?? unit.name ?? '', directory: unit.compDir ?? table.directory ?? '' };
   }
 
   #directoryAt(address: bigint): string {

@@ -5,6 +5,7 @@ import type { Dies } from './dwarf/dies.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
 import { around, type Scope, type UnitScopes } from './dwarf/scopes.ts';
 import type { Unit } from './dwarf/unit.ts';
+import type { ElfSymbol } from './elfSymbols.ts';
 
 /** One function around an address. */
 export interface InlineFrame {
@@ -31,6 +32,7 @@ export class Inlines {
     readonly lineTableOf: (unit: Unit) => LineTable | undefined,
     /** Bytes in front of a function that are its own, though its entry does not say so. */
     readonly patchable: bigint,
+    readonly symbolAt: (pc: bigint) => ElfSymbol | undefined,
   ) {}
 
   /** Innermost first, the physical function last; empty where no function is known. */
@@ -38,15 +40,24 @@ export class Inlines {
     const { units } = this.dies;
     const unit = units.containing(pc) ?? units.containing(pc + this.patchable);
     if (unit === undefined) return [];
-    return this.#chain(unit, pc).map((scope) => this.#frame(scope, unit));
-  }
-
-  #chain(unit: Unit, pc: bigint): readonly Scope[] {
     const scopes = this.scopes.of(unit);
     const chain = around(scopes, pc);
-    if (chain.length > 0) return chain;
+    if (chain.length === 0) return this.#patchable(scopes, pc).map((scope) => this.#frame(scope, unit));
+    const inlined = chain.filter(({ kind }) => kind === 'inlined');
+    const functions = chain.filter(({ kind }) => kind === 'function').map((scope) => this.#frame(scope, unit));
+    // Aliases in assembly have an entry each: the same code under several names.
+    const symbol = functions.length > 1 ? this.symbolAt(pc)?.name : undefined;
+    const own = functions.find(({ name }) => name === symbol) ?? functions[0];
+    return [...inlined.map((scope) => this.#frame(scope, unit)), ...(own === undefined ? [] : [own])];
+  }
+
+  /** The function whose own bytes in front of it an address is in. What is in front may also be another function that has
+   *  no entry: gcc folds equal ones. */
+  #patchable(scopes: readonly Scope[], pc: bigint): readonly Scope[] {
     const next = scopes.find(({ kind, entry }) => kind === 'function' && entry > pc && entry - pc <= this.patchable);
-    return next === undefined ? [] : [next];
+    const symbol = next && this.symbolAt(pc);
+    if (next === undefined || (symbol !== undefined && next.entry >= symbol.address + symbol.size)) return [];
+    return [next];
   }
 
   #frame({ kind, die: offset, entry }: Scope, unit: Unit): InlineFrame {

@@ -13,13 +13,16 @@ interface Sequence {
   last: number;
 }
 
-/** The code around an address that belongs to one line. */
-export interface LineRun {
-  readonly start: bigint;
-  readonly end: bigint;
+export interface Place {
   readonly file: number;
   readonly line: number;
   readonly column: number;
+}
+
+/** The code around an address that belongs to one line. */
+export interface LineRun extends Place {
+  readonly start: bigint;
+  readonly end: bigint;
   readonly isStatement: boolean;
 }
 
@@ -131,8 +134,21 @@ export class LineTable {
     return undefined;
   }
 
-  #atOffset(sequence: Sequence, offset: number): LineRun | undefined {
-    const { offsets, files, lines, columns, flags } = this.#rows;
+  /** The last row at or before an address, statement or not: what addr2line, llvm-symbolizer and eu-addr2line say. */
+  lastRow(address: bigint): Place | undefined {
+    const { files, lines, columns } = this.#rows;
+    for (const sequence of this.#sequences) {
+      const { base, length, first } = sequence;
+      if (address < base || address >= base + BigInt(length)) continue;
+      const row = this.#behind(sequence, Number(address - base)) - 1;
+      if (row >= first) return { file: files[row] ?? 0, line: lines[row] ?? 0, column: columns[row] ?? 0 };
+    }
+    return undefined;
+  }
+
+  /** The first row behind an offset. */
+  #behind(sequence: Sequence, offset: number): number {
+    const { offsets } = this.#rows;
     let begin = sequence.first;
     let end = sequence.last;
     while (begin < end) {
@@ -140,6 +156,12 @@ export class LineTable {
       if ((offsets[middle] ?? 0) <= offset) begin = middle + 1;
       else end = middle;
     }
+    return begin;
+  }
+
+  #atOffset(sequence: Sequence, offset: number): LineRun | undefined {
+    const { offsets, files, lines, columns, flags } = this.#rows;
+    const begin = this.#behind(sequence, offset);
     const last = begin - 1;
     if (last < sequence.first) return undefined;
     const row = this.#effective(sequence, last);

@@ -1,0 +1,127 @@
+// Functions, lines and inlined calls of random addresses, against three programs: what two of them say is right.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { addressSubcommand } from '../../src/command/address.ts';
+import { type Architecture, architectures, Kernel, linesOf, seeded } from './kernel.ts';
+import { binutils, elfutils, type Frame, type Frames, llvm } from './symbolizers.ts';
+
+const count = 10_000;
+
+/** What `kvm-debug symbols VMLINUX addr` prints as JSON. */
+interface Answer {
+  readonly address: string;
+  readonly function: string | null;
+  readonly file: string | null;
+  readonly line: number | null;
+  readonly inlined: readonly {
+    readonly function: string;
+    readonly file: string | null;
+    readonly line: number | null;
+  }[];
+}
+
+interface Functions {
+  /** By address: a symbol that has a size. */
+  readonly sizes: ReadonlyMap<bigint, number>;
+  readonly namesAt: ReadonlyMap<bigint, ReadonlySet<string>>;
+}
+
+async function functionsOf(kernel: Kernel): Promise<Functions> {
+  const sizes = new Map<bigint, number>();
+  const namesAt = new Map<bigint, Set<string>>();
+  for await (const line of linesOf('readelf', ['-sW', kernel.vmlinux])) {
+    const [, value, size, type, , , section, name = ''] = line.trim().split(/\s+/);
+    if (type !== 'FUNC' || section === 'UND' || section === 'ABS' || Number(size) === 0) continue;
+    const address = BigInt(`0x${value}`);
+    sizes.set(address, Number(size));
+    namesAt.set(address, (namesAt.get(address) ?? new Set()).add(name));
+  }
+  return { sizes, namesAt };
+}
+
+/** Anywhere in functions; one in ten is the first byte of one, one in ten the last. Ascending: neighbours share a unit. */
+function someAddresses({ sizes }: Functions): readonly string[] {
+  const random = seeded(11);
+  const starts = [...sizes.keys()];
+  const chosen = new Set<bigint>();
+  while (chosen.size < count) {
+    const start = starts[random(starts.length)] ?? 0n;
+    const size = sizes.get(start) ?? 1;
+    const place = random(10);
+    chosen.add(start + BigInt(place === 0 ? 0 : place === 1 ? size - 1 : random(size)));
+  }
+  return [...chosen].sort((a, b) => (a < b ? -1 : 1)).map((address) => `0x${address.toString(16)}`);
+}
+
+/** A frame as text, without what the programs agree to differ in:
+ *  - a file is relative to the compilation directory or not, and `//` and `/./` are left in paths or not;
+ *  - where there is no line some print `??`, some the name of the STT_FILE symbol;
+ *  - of `name.isra.0` and its like some print the symbol, some DW_AT_name. */
+const textOf = ({ function: name, file, line }: Frame): string => {
+  const path = file.replace(/^debian\/build\/build_\w+?_none_cloud-\w+?\//, '').replaceAll(/\/(\.?\/)+/g, '/');
+  return `${name.replace(/(\.(part|isra|constprop)\.\d+|\.cold)+$/, '')} ${line === 0 ? '??' : `${path}:${line}`}`;
+};
+const chainOf = (frames: readonly Frame[]): string => frames.map(textOf).join(', from ');
+
+async function answers(kernel: Kernel, architecture: Architecture, addresses: readonly string[]): Promise<Frames[]> {
+  const question = { path: kernel.vmlinux, architecture, addresses };
+  const programs = { binutils, elfutils, llvm };
+  const all: Frames[] = [];
+  for (const [name, ask] of Object.entries(programs)) {
+    const text = await kernel.answer(`${name}-addresses-${count}`, async () =>
+      JSON.stringify([...(await ask(question))]),
+    );
+    all.push(new Map(JSON.parse(text) as [string, Frame[]][]));
+  }
+  return all;
+}
+
+describe('addresses, against binutils, elfutils and LLVM', () => {
+  for (const architecture of architectures) {
+    test(`${count} of ${architecture}`, async (context) => {
+      const kernel = await Kernel.of(architecture);
+      const functions = await functionsOf(kernel);
+      const addresses = someAddresses(functions);
+      const theirs = await answers(kernel, architecture, addresses);
+      const image = kernel.open();
+      const classes = { equal: 0, undecided: 0, alias: 0, patchable: 0 };
+      const unexplained: string[] = [];
+      try {
+        const ours = (await addressSubcommand.run(image, addresses)).json() as readonly Answer[];
+        for (const { address, inlined, ...innermost } of ours) {
+          const frames = [innermost, ...inlined].map(({ function: name, file, line }) => ({
+            function: name ?? '',
+            file: file ?? '',
+            line: line ?? 0,
+          }));
+          const mine = chainOf(frames);
+          const [a, b, c] = theirs.map((each) => chainOf(each.get(address) ?? []));
+          const decided = a === b || a === c ? a : b === c ? b : undefined;
+          const start = image.symbolAt(BigInt(address))?.symbol.address ?? 0n;
+          if (decided === mine) classes.equal++;
+          else if (decided === undefined) classes.undecided++;
+          // Symbols of one address, most of them assembly (SYM_FUNC_ALIAS): any of the names is right.
+          else if (isRenamed(decided, mine, functions.namesAt.get(start))) classes.alias++;
+          // In front of a function that ftrace patches no unit claims the code (-fpatchable-function-entry); binutils and
+          // elfutils go on with the row of what comes before.
+          else if (frames[0]?.line === 0 && BigInt(address) - start < 8n) classes.patchable++;
+          else unexplained.push(`${address}\n  ours ${mine}\n  a ${a}\n  b ${b}\n  c ${c}`);
+        }
+      } finally {
+        image.close();
+      }
+      context.diagnostic(JSON.stringify(classes));
+      assert.deepEqual(unexplained, []);
+      assert.ok(classes.equal > 0.995 * count, JSON.stringify(classes));
+    });
+  }
+});
+
+const isRenamed = (theirs: string, ours: string, names: ReadonlySet<string> = new Set()): boolean => {
+  const split = (text: string): [string, string] => {
+    const space = text.indexOf(' ');
+    return [text.slice(0, space), text.slice(space)];
+  };
+  const [[theirName, theirPlace], [ourName, ourPlace]] = [split(theirs), split(ours)];
+  return theirPlace === ourPlace && names.has(theirName) && names.has(ourName);
+};
