@@ -177,7 +177,9 @@ export class SymbolFile {
   /** The source of the instruction at an address. `lineAt` may say another line: a statement that begins at the same
    *  address, which is where a breakpoint belongs. */
   sourceAt(address: bigint): SourceLocation | undefined {
-    const unit = this.#debugInformation()?.units.containing(address);
+    const units = this.#debugInformation()?.units;
+    // No unit claims what a patchable function has in front of its entry, but its line table may go over it.
+    const unit = units?.containing(address) ?? units?.containing(address + patchableBytes);
     const table = unit === undefined ? undefined : this.#tableOf(unit);
     const row = table?.lastRow(address);
     if (unit === undefined || table === undefined || row === undefined) return undefined;
