@@ -25,14 +25,16 @@ const short = (address: string): string => `0x${BigInt(address).toString(16)}`;
 
 /** `function` and `file:line` in turns behind each address. elfutils appends the column, and where a function was inlined;
  *  binutils a discriminator. */
-async function inTurns(lines: AsyncIterable<string>): Promise<Frames> {
+async function inTurns(lines: AsyncIterable<string>, { addresses }: Question): Promise<Frames> {
   const all = new Map<string, Frame[]>();
   let frames: Frame[] = [];
   let name: string | undefined;
+  let answered = 0;
   for await (const line of lines) {
     if (/^0x[0-9a-f]+$/.test(line)) {
       frames = [];
-      all.set(short(line), frames);
+      // Answers are in the order of the questions; elfutils adds where it takes the section to be.
+      all.set(addresses[answered++] ?? '', frames);
     } else if (name === undefined) {
       name = line.replace(/ inlined at .*/, '');
     } else {
@@ -50,13 +52,13 @@ const sectionOption = ({ section }: Question): string[] => (section === undefine
 export function binutils(question: Question): Promise<Frames> {
   const machine = question.architecture === 'arm64' ? 'aarch64' : 'x86_64';
   const options = ['-e', question.path, '-a', '-i', '-f', ...sectionOption(question)];
-  return inTurns(linesOf(`${machine}-linux-gnu-addr2line`, options, input(question)));
+  return inTurns(linesOf(`${machine}-linux-gnu-addr2line`, options, input(question)), question);
 }
 
-export const elfutils = (question: Question): Promise<Frames> =>
-  inTurns(
-    linesOf('eu-addr2line', ['-e', question.path, '-a', '-i', '-f', ...sectionOption(question)], input(question)),
-  );
+export function elfutils(question: Question): Promise<Frames> {
+  const options = ['-e', question.path, '-a', '-i', '-f', ...sectionOption(question)];
+  return inTurns(linesOf('eu-addr2line', options, input(question)), question);
+}
 
 interface LlvmAnswer {
   readonly Address: string;
