@@ -51,12 +51,12 @@ export class Inlines {
     return [...inlined.map((scope) => this.#frame(scope, unit)), ...(own === undefined ? [] : [own])];
   }
 
-  /** The function whose own bytes in front of it an address is in. What is in front may also be another function that has
-   *  no entry: gcc folds equal ones. */
+  /** The function whose own bytes in front of its entry an address is in: its symbol covers both. What is in front may also
+   *  be padding, or another function that has no entry: gcc folds equal ones. */
   #patchable(scopes: readonly Scope[], pc: bigint): readonly Scope[] {
     const next = scopes.find(({ kind, entry }) => kind === 'function' && entry > pc && entry - pc <= this.patchable);
     const symbol = next && this.symbolAt(pc);
-    if (next === undefined || (symbol !== undefined && next.entry >= symbol.address + symbol.size)) return [];
+    if (next === undefined || symbol === undefined || next.entry >= symbol.address + symbol.size) return [];
     return [next];
   }
 

@@ -24,6 +24,8 @@ export interface KernelOptions {
   readonly optimised?: boolean;
   readonly aranges?: boolean;
   readonly version?: 4 | 5;
+  /** Whether functions have symbols. */
+  readonly symbols?: boolean;
 }
 
 /** The C unit's rows, by offset: line (file): 08:10 0c:11 10:12(not a statement) 14:13 18:100(h) 20:13 24:14 28:100(h)
@@ -187,16 +189,19 @@ export const buildKernel = (options: KernelOptions = {}): Uint8Array =>
       { name: '.text', bytes: Uint8Array.from({ length: 0x80 }, (_, i) => i), flags: ALLOC | EXEC, address: text },
       ...buildKernelDwarf(options).sections(),
     ],
-    symbols: [
-      { name: 'main.c', value: 0n, type: 4, section: '.text' },
-      { name: '$x', value: text, type: 0, section: '.text' },
-      { name: 'local_alias', value: at(0), size: 0x40, section: '.text' },
-      { name: 'start_kernel', value: at(0), size: 0x40, global: true, section: '.text' },
-      { name: 'arm64_start_kernel', value: at(0), size: 0x40, section: '.text' },
-      { name: 'helper', value: at(0x40), size: 0x20, section: '.text' },
-      { name: 'inner_label', value: at(0x48), type: 0, section: '.text' },
-      { name: 'entry', value: at(0x60), type: 0, global: true, section: '.text' },
-      { name: 'bare', value: at(0x70), size: 8, section: '.text' },
-      { name: 'undefined_one', value: 0n },
-    ],
+    symbols:
+      options.symbols === false
+        ? []
+        : [
+            { name: 'main.c', value: 0n, type: 4, section: '.text' },
+            { name: '$x', value: text, type: 0, section: '.text' },
+            { name: 'local_alias', value: at(0), size: 0x40, section: '.text' },
+            { name: 'start_kernel', value: at(0), size: 0x40, global: true, section: '.text' },
+            { name: 'arm64_start_kernel', value: at(0), size: 0x40, section: '.text' },
+            { name: 'helper', value: at(0x40), size: 0x20, section: '.text' },
+            { name: 'inner_label', value: at(0x48), type: 0, section: '.text' },
+            { name: 'entry', value: at(0x60), type: 0, global: true, section: '.text' },
+            { name: 'bare', value: at(0x70), size: 8, section: '.text' },
+            { name: 'undefined_one', value: 0n },
+          ],
   });

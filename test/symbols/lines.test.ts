@@ -97,6 +97,15 @@ test('functions: patchable ones, inlined copies, assembly, aliases', (context) =
   assert.deepEqual(of('nothing'), []);
 });
 
+test('what is in front of a function is its own where its symbol says so, else padding', (context) => {
+  const namesAt = (options: object): string[] => {
+    const file = SymbolFile.open(temporaryFile(context, buildKernel(options)));
+    return file.inlinesAt(at(0x04)).map(({ name }) => name);
+  };
+  assert.deepEqual(namesAt({}), ['start_kernel']);
+  assert.deepEqual(namesAt({ symbols: false }), []);
+});
+
 test('code that is not optimised: behind the prologue', (context) => {
   const file = SymbolFile.open(temporaryFile(context, buildKernel({ optimised: false })));
   assert.deepEqual(
