@@ -9,22 +9,22 @@ import {
   constantValue,
   elementOf,
   findMember,
+  implicitPointerOf,
   integerBytes,
   integerOf,
   isScalar,
   memoryValue,
   type Value,
-  type ValueAccess,
 } from '../symbols/value.ts';
 import { doubleWord, signedInt, signedLong, unsignedInt, unsignedLong, word } from './expression/builtinTypes.ts';
 import { applyBinary, applyUnary, isPointer, type Scalar, scalar } from './expression/operators.ts';
 import { parseExpression, parseInput } from './expression/parser.ts';
 import type { Expression, PathStep } from './expression/syntax.ts';
 import { arrayOf, pointerTo, resolveType, type TypeLookup } from './expression/typeNames.ts';
+import { type PointerScope, pointee, targetOf } from './pointee.ts';
 
 /** What expressions are about: the registers of one frame, memory, and names. */
-export interface EvaluationScope extends TypeLookup {
-  readonly access: ValueAccess;
+export interface EvaluationScope extends TypeLookup, PointerScope {
   write(address: Gva, bytes: Uint8Array): Promise<void>;
   /** The register's value in the frame and its width in bits; UserError when there is none or it is not known. */
   register(name: string): Promise<{ readonly value: bigint; readonly bits: number }>;
@@ -128,6 +128,9 @@ class Evaluator {
       return { type, number: address };
     }
     if (!isScalar(value.type)) throw new UserError(`A ${declaration(value.type)} is no number.`);
+    if (implicitPointerOf(value) !== undefined) {
+      throw new UserError('The pointer was optimised away: it has no value, but what it points to can be shown.');
+    }
     return { type: value.type, number: await integerOf(value, this.scope.access) };
   }
 
@@ -188,12 +191,15 @@ class Evaluator {
       if (address === undefined) throw new UserError(`Only something in memory can be seen as a ${declaration(type)}.`);
       return { value: memoryValue(type, address) };
     }
+    // What a pointer points to stays known when only its type changes.
+    const isPlace = implicitPointerOf(operand.value) !== undefined && sizeOf(type) === sizeOf(operand.value.type);
+    if (isPlace) return { value: { ...operand.value, type } };
     return constant(scalar(type, (await this.scalar(operand)).number));
   }
 
   async #unary({ operator, operand }: Expression & { kind: 'unary' }): Promise<Result> {
     const result = await this.result(operand);
-    if (operator === '*') return this.#dereference(await this.scalar(result));
+    if (operator === '*') return { value: await pointee(await this.#pointer(result), this.scope) };
     if (operator !== '&') return constant(applyUnary(operator, await this.scalar(result)));
     const address = addressOf(result.value);
     if (address !== undefined) return constant(scalar(pointerTo(result.value.type, this.scope.pointerSize), address));
@@ -203,12 +209,9 @@ class Evaluator {
     );
   }
 
-  #dereference({ type, number }: Scalar): Result {
-    const real = stripped(type);
-    // Without a type an address is taken to point at a word, as gdb's `x` would show it.
-    const target = real.kind === 'pointer' ? real.target : word;
-    if (stripped(target).kind === 'void') throw new UserError('A void pointer must be cast before it is followed.');
-    return { value: memoryValue(target, BigInt.asUintN(64, number)) };
+  /** What stands for a pointer, or for an address: as it is when it was optimised away, otherwise loaded. */
+  async #pointer(result: Result): Promise<Value> {
+    return implicitPointerOf(result.value) === undefined ? constant(await this.scalar(result)).value : result.value;
   }
 
   async #binary({ operator, left, right }: Expression & { kind: 'binary' }): Promise<Result> {
@@ -226,8 +229,8 @@ class Evaluator {
     if (arrow && !pointer && stripped(result.value.type).kind !== 'array') {
       throw new UserError(`A ${declaration(result.value.type)} is no pointer; use \`.${name}\`.`);
     }
-    const object = arrow || pointer ? this.#dereference(await this.scalar(result)) : result;
-    return { value: required(object.value, name) };
+    const object = arrow || pointer ? await pointee(await this.#pointer(result), this.scope) : result.value;
+    return { value: required(object, name) };
   }
 
   async #index({ base, index }: Expression & { kind: 'index' }): Promise<Result> {
@@ -235,12 +238,7 @@ class Evaluator {
     const { number } = await this.#number(index);
     const real = stripped(result.value.type);
     if (real.kind === 'array') return { value: elementOf(result.value, Number(number)) };
-    return this.#dereference(applyBinary('+', await this.#asPointer(result), scalar(signedLong, number)));
-  }
-
-  async #asPointer(result: Result): Promise<Scalar> {
-    const found = await this.scalar(result);
-    return isPointer(found.type) ? found : scalar(pointerTo(word, this.scope.pointerSize), found.number);
+    return { value: await pointee(await this.#pointer(result), this.scope, number) };
   }
 
   async #slice({ base, from, to }: Expression & { kind: 'slice' }): Promise<Result> {
@@ -255,9 +253,8 @@ class Evaluator {
       const first = elementOf(result.value, Number(start));
       return { value: { ...first, type: arrayOf(real.element, count) } };
     }
-    const first = applyBinary('+', await this.#asPointer(result), scalar(signedLong, start));
-    const target = stripped(first.type);
-    return { value: memoryValue(arrayOf(target.kind === 'pointer' ? target.target : word, count), first.number) };
+    const pointer = await this.#pointer(result);
+    return { value: await pointee(pointer, this.scope, start, arrayOf(targetOf(pointer.type), count)) };
   }
 
   async #assign({ target, value, operator }: Expression & { kind: 'assign' }): Promise<Result> {
@@ -296,6 +293,9 @@ export async function assign(place: Result, number: bigint, scope: EvaluationSco
   const name = scope.registerName(location.number);
   if (name === undefined) throw new UserError('Its register cannot be written.');
   const whole = integerBytes((await scope.register(name)).value, 8);
+  if (value.offset < 0 || value.offset + bytes.length > whole.length) {
+    throw new UserError('It is beyond the end of its register.');
+  }
   whole.set(bytes, value.offset);
   await scope.writeRegister(
     name,

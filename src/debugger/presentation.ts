@@ -3,9 +3,10 @@ import { hex } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
 import { formatValue, unreadable, type ValueFormat, valueFormats } from '../symbols/format.ts';
 import { type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
-import { addressOf, elementOf, integerOf, memberOf, memoryValue, NoValueError, type Value } from '../symbols/value.ts';
+import { addressOf, elementOf, integerOf, memberOf, NoValueError, type Value } from '../symbols/value.ts';
 import type { EvaluationScope, Result } from './evaluate.ts';
 import { word } from './expression/builtinTypes.ts';
+import { pointee } from './pointee.ts';
 
 /** A part of a value: a member, an element, or what a pointer points to. */
 export interface Part {
@@ -70,7 +71,7 @@ function wordText(value: bigint, scope: EvaluationScope): string {
 
 /** What a value unfolds into. Nothing is read. */
 export function unfolding(value: Value): Unfolding | undefined {
-  if (value.location.kind === 'none' || value.location.kind === 'implicitPointer') return undefined;
+  if (value.location.kind === 'none') return undefined;
   const real = stripped(value.type);
   switch (real.kind) {
     case 'struct':
@@ -131,9 +132,8 @@ export async function parts(
       }));
     }
     case 'pointer': {
-      const address = await integerOf(value, scope.access);
-      if (address === 0n) throw new NoValueError('a null pointer points to nothing');
-      const target = memoryValue(real.target, address);
+      const target = await pointee(value, scope);
+      if (addressOf(target) === 0n) throw new NoValueError('a null pointer points to nothing');
       const inner = stripped(real.target);
       if ('members' in inner)
         return membersOf(target, inner.members, `${bracketed(expression)}->`).slice(start, start + count);

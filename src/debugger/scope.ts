@@ -1,6 +1,6 @@
 import { type Gva, hex } from '../base/address.ts';
-import { UserError } from '../base/errors.ts';
-import type { FrameAccess, Variable } from '../symbols/image.ts';
+import { MemoryFault, UserError } from '../base/errors.ts';
+import type { FrameAccess, Location, Variable } from '../symbols/image.ts';
 import type { Type } from '../symbols/types.ts';
 import { locatedValue, memoryValue, type Value } from '../symbols/value.ts';
 import type { Vcpu } from '../target/target.ts';
@@ -52,8 +52,8 @@ export class FrameScope implements EvaluationScope {
 
   async valueOf(variable: Variable): Promise<Value> {
     const { symbols } = this.#context;
-    const location = await symbols?.locate(variable, this.access);
-    if (location === undefined) throw new UserError('There are no symbols.');
+    if (symbols === undefined) throw new UserError('There are no symbols.');
+    const location = await symbols.locate(variable, this.access).catch(unknownPlace);
     // A variable that only a linker script defines is declared without a place; its symbol has one.
     const address =
       location.kind === 'none' && !this.variables.includes(variable) ? this.symbolAddress(variable.name) : undefined;
@@ -68,6 +68,12 @@ export class FrameScope implements EvaluationScope {
     const type = where === undefined ? symbols?.functionType(name, this.#lookup) : undefined;
     const address = type && this.symbolAddress(name);
     return type === undefined || address === undefined ? undefined : memoryValue(type, address);
+  }
+
+  async locateReferenced(die: number): Promise<Location> {
+    const { symbols } = this.#context;
+    if (symbols === undefined) throw new UserError('There are no symbols.');
+    return symbols.locateReferenced(die, this.access).catch(unknownPlace);
   }
 
   async register(name: string): Promise<{ readonly value: bigint; readonly bits: number }> {
@@ -134,6 +140,12 @@ export class FrameScope implements EvaluationScope {
     if (!found) throw new UserError(`The vCPU has no register \`${name}\`.`);
     return found;
   }
+}
+
+/** Where a variable is may be said in memory that cannot be read: that one has no value, the others of its frame do. */
+function unknownPlace(error: unknown): Location {
+  if (error instanceof MemoryFault) return { kind: 'none', why: `cannot access memory at ${hex(error.address)}` };
+  throw error;
 }
 
 /** What the ranges of a value without a place are, for people: where it does have one. */

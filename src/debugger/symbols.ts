@@ -32,6 +32,7 @@ export type SymbolSource = Pick<
   | 'variablesAt'
   | 'staticsAt'
   | 'locate'
+  | 'locateReferenced'
   | 'typeNamed'
   | 'variableNamed'
   | 'functionType'
@@ -113,6 +114,11 @@ export class KernelSymbols {
   /** Where a variable is in a frame; run-time addresses, but for the ranges of one that has no value there. */
   locate(variable: Variable, frame: FrameAccess): Promise<Location> {
     return this.source.locate(variable, frame);
+  }
+
+  /** The same for the entry that an implicit pointer refers to. */
+  locateReferenced(die: number, frame: FrameAccess): Promise<Location> {
+    return this.source.locateReferenced(die, frame);
   }
 
   typeNamed(tag: 'struct' | 'union' | 'enum' | undefined, name: string, address: bigint): Type | undefined {

@@ -253,6 +253,12 @@ export class SymbolFile {
     return found ?? { kind: 'none', why: 'optimised out' };
   }
 
+  /** Where that is in a frame which an implicit pointer refers to by the offset of its entry. */
+  async locateReferenced(die: number, frame: FrameAccess): Promise<Location> {
+    const found = await this.#debugInformation()?.locator.locateReferenced(die, frame);
+    return found ?? { kind: 'none', why: 'optimised out' };
+  }
+
   /** The CFI row of .debug_frame, else of .eh_frame, for an address. */
   unwindRow(address: bigint): UnwindRow | undefined {
     for (const frames of this.#frameSections()) {

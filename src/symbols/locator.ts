@@ -12,6 +12,8 @@ import type { Unit } from './dwarf/unit.ts';
 
 /** Entry values of entry values: a chain of calls that each pass on what they were given. */
 const callerLimit = 8;
+/** Blocks in blocks, as deep as a search goes. */
+const blockLimit = 64;
 
 export class Locator {
   constructor(
@@ -22,6 +24,14 @@ export class Locator {
   /** Where the variable of an entry is. FormatError when its description is damaged. */
   locate(offset: number, frame: FrameAccess): Promise<Location> {
     return this.#locate(this.dies.at(offset), frame, 0);
+  }
+
+  /** Where that is which an implicit pointer refers to. An entry of an abstract instance means the concrete one of the
+   *  frame, as for gdb. */
+  locateReferenced(offset: number, frame: FrameAccess): Promise<Location> {
+    const die = this.dies.at(offset);
+    const isPlaced = [DW_AT.location, DW_AT.constValue].some((name) => this.dies.holder(die, name) !== undefined);
+    return this.#locate(isPlaced ? die : (this.#instanceOf(die, frame.pc) ?? die), frame, 0);
   }
 
   /** The value of a rule of the call frame information that is an expression (6.4.2). `unit`: any unit with the sizes of
@@ -41,6 +51,25 @@ export class Locator {
     const entry = entryAt(entries, frame.pc);
     if (entry === undefined) return { kind: 'none', why: 'optimised out', ranges: entries };
     return evaluateLocation(entry.expression, this.#context(holder.unit, frame, calls));
+  }
+
+  /** The variable of a function or inlined copy at `pc` that is a concrete instance of another entry, innermost first. */
+  #instanceOf(abstract: Die, pc: bigint): Die | undefined {
+    const search = (parent: Die, depth: number): Die | undefined => {
+      for (const die of this.dies.children(parent)) {
+        if (die.tag === DW_TAG.lexicalBlock && depth > 0) {
+          const found = search(die, depth - 1);
+          if (found !== undefined) return found;
+        } else if (this.dies.referenced(die, DW_AT.abstractOrigin)?.offset === abstract.offset) return die;
+      }
+      return undefined;
+    };
+    const here = this.dies.units.containing(pc);
+    for (const scope of here === undefined ? [] : around(this.scopes.of(here), pc)) {
+      const found = search(this.dies.at(scope.die, here), blockLimit);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   #context(unit: Unit, frame: FrameAccess, calls: number): ExpressionContext {
@@ -131,7 +160,7 @@ export class Locator {
       }
       return undefined;
     };
-    return search(this.dies.at(scope.die, unit), 64);
+    return search(this.dies.at(scope.die, unit), blockLimit);
   }
 
   async #leadsTo(site: Die, callee: Die, caller: FrameAccess, calls: number): Promise<boolean> {

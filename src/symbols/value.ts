@@ -1,7 +1,7 @@
 // Typed values: a type and where its bytes are. Parts of a value are values; nothing is read before it is asked for.
 
 import { UserError } from '../base/errors.ts';
-import type { Location } from './dwarf/location.ts';
+import type { ImplicitPointer, Location } from './dwarf/location.ts';
 import { declaration, type Member, sizeOf, stripped, type Type } from './types.ts';
 
 export interface Value {
@@ -73,6 +73,21 @@ export function elementOf(value: Value, index: number): Value {
   return { type: real.element, location: value.location, offset, bits: undefined };
 }
 
+/** The implicit pointer that a value is, as a whole or as a piece of what it is a part of: it has no bytes, but what it
+ *  points to can be asked for. */
+export function implicitPointerOf({ type, location, offset, bits }: Value): ImplicitPointer | undefined {
+  if (bits !== undefined || !isScalar(type)) return undefined;
+  if (location.kind === 'implicitPointer') return offset === 0 ? location : undefined;
+  if (location.kind !== 'pieces') return undefined;
+  let from = 0;
+  for (const piece of location.pieces) {
+    const isWhole = from === 8 * offset && piece.bitSize === 8 * sizeOf(type) && piece.bitOffset === 0;
+    if (isWhole && piece.location.kind === 'implicitPointer') return piece.location;
+    from += piece.bitSize;
+  }
+  return undefined;
+}
+
 /** The bytes of a value that is no bit field. NoValueError when there are none. */
 export async function bytesOf(value: Value, access: ValueAccess, length = sizeOf(value.type)): Promise<Uint8Array> {
   if (length > sizeLimit) throw new UserError(`A value of ${length} bytes is too large to be read at once.`);
@@ -83,10 +98,13 @@ export async function bytesOf(value: Value, access: ValueAccess, length = sizeOf
     case 'register': {
       const content = access.register(location.number);
       if (content === undefined) throw new NoValueError('its register is not known in this frame');
-      if (offset + length > registerBytes) throw new NoValueError('it is wider than its register');
+      if (offset < 0 || offset + length > registerBytes) throw new NoValueError('it is wider than its register');
       return integerBytes(content, registerBytes).subarray(offset, offset + length);
     }
     case 'value': {
+      // Pointers that were optimised away may be moved beyond what they point to.
+      if (offset < 0 || (offset > 0 && offset >= location.bytes.length))
+        throw new NoValueError('outside of the object');
       const bytes = new Uint8Array(length);
       bytes.set(location.bytes.subarray(offset, offset + length));
       return bytes;
@@ -94,7 +112,7 @@ export async function bytesOf(value: Value, access: ValueAccess, length = sizeOf
     case 'pieces':
       return pieceBytes(value, access, length);
     case 'implicitPointer':
-      throw new NoValueError('the pointer was optimised out');
+      throw new NoValueError('synthetic pointer'); // gdb's words
     case 'none':
       throw new NoValueError(location.why);
   }
@@ -104,6 +122,7 @@ async function pieceBytes(value: Value, access: ValueAccess, length: number): Pr
   if (value.location.kind !== 'pieces') throw new Error('not in pieces');
   const bytes = new Uint8Array(length);
   const wantedFrom = 8 * value.offset;
+  if (wantedFrom < 0) throw new NoValueError('outside of the object');
   const wantedTo = wantedFrom + 8 * length;
   let from = 0;
   for (const piece of value.location.pieces) {

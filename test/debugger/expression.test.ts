@@ -84,6 +84,7 @@ const scope: EvaluationScope = {
   type: (tag, name) => (tag === 'struct' && name === 'thing' ? thing : name === 'thing_t' ? thing : undefined),
   enumerator: (name) => (name === 'BLUE' ? { type: colour, value: 2n } : undefined),
   isType: (name) => name === 'thing_t',
+  locateReferenced: async () => ({ kind: 'none', why: 'optimised out' }),
   describe: (address) => (address === 0x1008n ? 'table+0x8' : undefined),
 };
 const show = async (text: string): Promise<string> => {

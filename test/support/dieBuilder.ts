@@ -5,7 +5,8 @@ import { Bytes, type SectionInput, StringTable } from './elfBuilder.ts';
 export type Attribute =
   | readonly [name: number, form: 'udata' | 'sdata' | 'data1' | 'data4' | 'data8' | 'addr' | 'secOffset', value: number | bigint]
   | readonly [name: number, form: 'string' | 'strp', value: string]
-  | readonly [name: number, form: 'exprloc' | 'block1', value: readonly number[]]
+  /** A label among the operations is the 4 bytes of its entry's offset in .debug_info. */
+  | readonly [name: number, form: 'exprloc' | 'block1', value: readonly (number | string)[]]
   /** To the entry of that label. */
   | readonly [name: number, form: 'ref4' | 'refAddr', label: string]
   | readonly [name: number, form: 'refSig8', signature: bigint]
@@ -136,7 +137,14 @@ export class DieBuilder {
           break;
         case 'exprloc':
         case 'block1':
-          bytes.uleb(value.length).bytes(value);
+          bytes.uleb(value.reduce<number>((length, part) => length + (typeof part === 'number' ? 1 : 4), 0));
+          for (const part of value) {
+            if (typeof part === 'number') bytes.u8(part);
+            else {
+              refer(part, false);
+              bytes.u32(0);
+            }
+          }
           break;
         case 'ref4':
         case 'refAddr':

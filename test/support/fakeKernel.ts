@@ -177,6 +177,7 @@ export const fakeSymbols: SymbolSource & { close(): void } = {
   variablesAt: () => [],
   staticsAt: () => [],
   locate: async () => ({ kind: 'none', why: 'optimised out' }),
+  locateReferenced: async () => ({ kind: 'none', why: 'optimised out' }),
   typeNamed: () => undefined,
   variableNamed: () => undefined,
   functionType: () => undefined,

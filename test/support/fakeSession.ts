@@ -2,6 +2,7 @@
 import { PassThrough } from 'node:stream';
 import type { Services } from '../../src/dap/context.ts';
 import { Session } from '../../src/dap/session.ts';
+import type { SymbolSource } from '../../src/debugger/symbols.ts';
 import type { AttachRequest, Connector, LaunchRequest } from '../../src/target/connection.ts';
 import { DapClient } from './dapClient.ts';
 import { fakeGuest, fakeSymbols } from './fakeKernel.ts';
@@ -25,7 +26,7 @@ export interface FakeOptions {
   /** Called instead of handing out the target. */
   readonly connect?: (signal: AbortSignal) => Promise<FakeTarget>;
   readonly timeoutMs?: number;
-  readonly symbolFile?: typeof fakeSymbols;
+  readonly symbolFile?: SymbolSource & { close(): void };
 }
 
 export function fakeServices(options: FakeOptions = {}) {

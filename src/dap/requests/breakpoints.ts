@@ -6,7 +6,7 @@ import { evaluate } from '../../debugger/evaluate.ts';
 import type { BreakpointMode } from '../../debugger/placement.ts';
 import { FrameScope } from '../../debugger/scope.ts';
 import { sizeOf } from '../../symbols/types.ts';
-import { addressOf, integerOf } from '../../symbols/value.ts';
+import { addressOf, implicitPointerOf, integerOf } from '../../symbols/value.ts';
 import { breakpointModes } from '../arguments.ts';
 import { breakpointBody } from '../bodies.ts';
 import { debuggerOf, frameOf, type Handler, type RequestContext } from '../context.ts';
@@ -98,6 +98,9 @@ export const dataBreakpointInfo: Handler = async (args, context) => {
   const { value, register, symbol } = await evaluate(name, scope);
   if (register !== undefined || value.location.kind === 'register') {
     return { dataId: null, description: `${name} is in a register; only memory can be watched.` };
+  }
+  if (implicitPointerOf(value) !== undefined) {
+    return { dataId: null, description: `${name} was optimised away; only memory can be watched.` };
   }
   if (symbol !== undefined) {
     const size = frame.context.symbols?.named(name.trim())[0]?.size ?? 0n;

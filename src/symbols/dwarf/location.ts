@@ -24,13 +24,20 @@ export type Location =
   /** The value itself, which has no place (DW_OP_stack_value, DW_OP_implicit_value, DW_AT_const_value). Little endian;
    *  may be longer or shorter than the type. */
   | { readonly kind: 'value'; readonly bytes: Uint8Array }
-  /** A pointer that was optimised away; what it pointed to is the variable at `die`, `offset` bytes in (2.6.1.1.4). */
-  | { readonly kind: 'implicitPointer'; readonly die: number; readonly offset: bigint }
+  | ImplicitPointer
   /** In the order of the object's bits (2.6.1.2). */
   | { readonly kind: 'pieces'; readonly pieces: readonly Piece[] }
   /** Why there is no value: `optimised out`, `its register was not saved`. `ranges`: the code where there is one, link-time
    *  addresses. */
   | { readonly kind: 'none'; readonly why: string; readonly ranges?: readonly AddressRange[] };
+
+/** A pointer that was optimised away (2.6.1.1.4). What it points to is `offset` bytes into what the entry at `die` of
+ *  .debug_info describes: a variable, or a DW_TAG_dwarf_procedure that was made for it. */
+export interface ImplicitPointer {
+  readonly kind: 'implicitPointer';
+  readonly die: number;
+  readonly offset: bigint;
+}
 
 export interface Piece {
   readonly location: Location;
