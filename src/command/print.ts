@@ -14,7 +14,7 @@ const depthLimit = 64;
 
 const accessTo = (image: SymbolFile): ValueAccess => ({
   read: async (address, length) => {
-    const bytes = image.imageBytes(address, length);
+    const bytes = image.initialBytes(address, length);
     if (bytes === undefined) throw new MemoryFault('virtual', address, `${image.path} does not hold it`);
     return bytes;
   },

@@ -181,6 +181,36 @@ export class ElfFile {
     return undefined;
   }
 
+  /** What [address, address + length) holds once the file is loaded: its bytes, and zeros where memory has none in the file
+   *  (.bss). undefined outside of what is loaded, and where the bytes are in another file. Not for comparing with code:
+   *  what is in memory by then may be anything. */
+  initialBytes(address: bigint, length: number): Uint8Array | undefined {
+    const held = this.imageBytes(address, length);
+    if (held !== undefined || this.#isEmptied()) return held;
+    const isIn = (start: bigint, size: number): boolean =>
+      address >= start && address + BigInt(length) <= start + BigInt(size);
+    const loaded = this.sections.filter(({ flags, size }) => (flags & SHF_ALLOC) !== 0 && size > 0);
+    const section = loaded.find(({ address, size }) => isIn(address, size));
+    if (section !== undefined) return section.type === SHT_NOBITS ? new Uint8Array(length) : undefined;
+    const segment = this.segments.find(
+      ({ type, address, memorySize }) => type === PT_LOAD && isIn(address, memorySize),
+    );
+    if (segment === undefined) return undefined;
+    const inFile = Math.min(Math.max(segment.fileSize - Number(address - segment.address), 0), length);
+    const bytes = new Uint8Array(length);
+    const start = inFile === 0 ? undefined : this.imageBytes(address, inFile);
+    if (inFile > 0 && start === undefined) return undefined;
+    if (start !== undefined) bytes.set(start);
+    return bytes;
+  }
+
+  /** A split debug file (objcopy --only-keep-debug): no section that is loaded has its bytes here, code neither. */
+  #isEmptied(): boolean {
+    return this.sections.some(
+      ({ type, flags, size }) => type === SHT_NOBITS && (flags & SHF_EXECINSTR) !== 0 && size > 0,
+    );
+  }
+
   /** The sections that have a place in memory. */
   loadedSections(): { name: string; address: bigint; size: bigint; isCode: boolean }[] {
     return this.sections

@@ -74,6 +74,8 @@ export interface Segment {
   readonly offset: number;
   readonly address: bigint;
   readonly fileSize: number;
+  /** What is beyond the bytes of the file is zeros (p_memsz). */
+  readonly memorySize: number;
 }
 
 export interface ElfHeaders {
@@ -159,9 +161,9 @@ const readSegments = (
     const address = table.unsigned(addressSize);
     table.skip(addressSize); // p_paddr
     const fileSize = word(table, elfClass);
-    table.skip(addressSize); // p_memsz
+    const memorySize = word(table, elfClass);
     const executable = ((addressSize === 8 ? flags : table.u32()) & PF_X) !== 0;
-    return { type, executable, offset: at, address, fileSize };
+    return { type, executable, offset: at, address, fileSize, memorySize };
   });
 };
 

@@ -227,7 +227,6 @@ function flagNames(number: bigint, { enumerators }: EnumType): string | undefine
 }
 
 const escapes = new Map([
-  [0, '\\0'],
   [7, '\\a'],
   [8, '\\b'],
   [9, '\\t'],
@@ -235,7 +234,6 @@ const escapes = new Map([
   [11, '\\v'],
   [12, '\\f'],
   [13, '\\r'],
-  [27, '\\e'],
   [92, '\\\\'],
 ]);
 

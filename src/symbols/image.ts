@@ -279,6 +279,12 @@ export class SymbolFile {
     return this.#elf.imageBytes(address, length) ?? this.#debugElf?.imageBytes(address, length);
   }
 
+  /** What is in memory at an address before the program runs: as `imageBytes`, and zeros where the file needs to hold none
+   *  (.bss). */
+  initialBytes(address: bigint, length: number): Uint8Array | undefined {
+    return this.#elf.initialBytes(address, length) ?? this.#debugElf?.imageBytes(address, length);
+  }
+
   /** The source files that line tables name, each once, sorted; those whose path contains `pattern`. */
   files(pattern = ''): readonly string[] {
     return this.#debugInformation()?.lines.files(pattern) ?? [];

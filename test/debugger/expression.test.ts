@@ -151,7 +151,7 @@ test('objects, pointers, members, bit fields, enumerators', async () => {
     ['pointer.byte', "252 '\\374'"], // a dot on a pointer is followed
     ['object.low', '0'], // bits 0 to 2 of 0xf8
     ['object.high', '-1'], // bits 3 to 7 of 0xf8
-    ['object.name', '"\\0\\001\\002\\003"'],
+    ['object.name', '"\\000\\001\\002\\003"'],
     ['offsetof(struct thing, name[2])', '18'],
     ['offsetof(thing_t, byte)', '12'],
     ['container_of(0x1010, struct thing, name) == pointer', '1'],

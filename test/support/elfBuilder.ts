@@ -128,7 +128,15 @@ export interface ElfInput {
   readonly entry?: bigint;
   readonly sections: readonly SectionInput[];
   readonly symbols?: readonly SymbolInput[];
-  readonly segments?: readonly { type: number; offset: number; address: bigint; size: number; flags?: number }[];
+  /** `size`: bytes in the file; `memorySize`: in memory, as many unless given. */
+  readonly segments?: readonly {
+    type: number;
+    offset: number;
+    address: bigint;
+    size: number;
+    memorySize?: number;
+    flags?: number;
+  }[];
 }
 
 export const ALLOC = 2;
@@ -187,10 +195,10 @@ export const buildElf = (input: ElfInput): Uint8Array => {
     .u16(is64 ? 64 : 40)
     .u16(sections.length + 1)
     .u16(sections.length);
-  for (const { type, offset, address, size, flags = 5 } of segments) {
+  for (const { type, offset, address, size, memorySize = size, flags = 5 } of segments) {
     file.u32(type);
     if (is64) file.u32(flags);
-    word(file, offset, address, address, size, size);
+    word(file, offset, address, address, size, memorySize);
     if (!is64) file.u32(flags);
     word(file, 8);
   }

@@ -129,6 +129,37 @@ test('image bytes: whole ranges of what the file holds', (context) => {
   assert.deepEqual(without.imageBytes(0x1020n, 2)?.length, 2);
 });
 
+test('initial bytes: zeros where a loaded file needs to hold none', (context) => {
+  const sections = [
+    { name: '.text', bytes: Uint8Array.of(1, 2, 3, 4), flags: ALLOC | EXEC, address: 0x1000n },
+    { name: '.bss', type: 8, bytes: new Uint8Array(32), flags: ALLOC, address: 0x2000n },
+    { name: '.comment', type: 8, bytes: new Uint8Array(32) },
+  ];
+  const open = (...segments: NonNullable<Parameters<typeof buildElf>[0]['segments']>): SymbolFile => {
+    const file = SymbolFile.open(temporaryFile(context, buildElf({ sections, segments })));
+    context.after(() => file.close());
+    return file;
+  };
+  const file = open();
+  assert.deepEqual(file.initialBytes(0x1001n, 2), Uint8Array.of(2, 3));
+  assert.deepEqual(file.initialBytes(0x2000n, 32), new Uint8Array(32));
+  assert.equal(file.imageBytes(0x2000n, 32), undefined, 'nothing to compare code with');
+  assert.equal(file.initialBytes(0x2010n, 32), undefined, 'beyond the end');
+  assert.equal(file.initialBytes(0x1ffen, 4), undefined);
+  assert.equal(file.initialBytes(0n, 4), undefined, 'not loaded');
+  // A segment that no section describes: 8 bytes of the ELF header in the file, 16 in memory.
+  const segmented = open({ type: 1, offset: 0, address: 0x3000n, size: 8, memorySize: 16 });
+  assert.deepEqual(segmented.initialBytes(0x3006n, 4), Uint8Array.of(1, 0, 0, 0));
+  assert.deepEqual(segmented.initialBytes(0x3008n, 8), new Uint8Array(8));
+  assert.equal(segmented.initialBytes(0x300cn, 8), undefined);
+  assert.equal(segmented.imageBytes(0x3008n, 8), undefined);
+  // In a split debug file all sections look like .bss: what they hold is in the image.
+  const emptied = sections.map((section) => ({ ...section, type: 8 }));
+  const split = SymbolFile.open(temporaryFile(context, buildElf({ sections: emptied })));
+  assert.equal(split.initialBytes(0x2000n, 4), undefined);
+  split.close();
+});
+
 const ZSTD = 'KLUv/QRojQAAUDAxMjM0NTY3ODkBAOdVCxINTnB0';
 
 const compressed = (bytes: Uint8Array, size = bytes.length, type = 1): Uint8Array =>

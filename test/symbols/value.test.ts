@@ -99,7 +99,7 @@ test('values as text', async () => {
     [memoryValue(double, 0x1030n), '1.5'],
     [memoryValue(char, 0x1010n), "115 's'"],
     [memoryValue(array(char, 8), 0x1010n), '"swapper"'],
-    [memoryValue(array(char, 16), 0x1010n), '"swapper\\0tail\\n\\"x\\""'],
+    [memoryValue(array(char, 16), 0x1010n), '"swapper\\000tail\\n\\"x\\""'],
     [memoryValue(pointer(char), 0x1028n), '0x1010 "swapper"'],
     [memoryValue(pointer(int), 0x1028n), '0x1010 <text>'],
     [memoryValue(pointer(list), 0x1060n), '0x0'],
