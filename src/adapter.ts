@@ -26,19 +26,11 @@ const folder = dirname(process.argv[1] ?? '.');
 function services(): Services {
   return {
     connector: createConnector({ guardianPath: join(folder, 'guardian.js') }),
-    openSymbols,
+    // Names are looked up in an index, which is built beside the session when no earlier one has left it.
+    openSymbols: (path, warn) => SymbolFile.open(path, { warn, indexer: join(folder, 'indexer.js') }),
     consoleProgram: join(folder, 'console.js'),
     log,
   };
-}
-
-/** Names are looked up in an index, which is built beside the session when no earlier one has left it. */
-function openSymbols(path: string): SymbolFile {
-  const file = SymbolFile.open(path, { warn: log });
-  file.names
-    ?.buildInBackground(join(folder, 'indexer.js'), file.debugPath)
-    .catch((error: unknown) => log(`names are searched for without an index: ${messageOf(error)}`));
-  return file;
 }
 
 // Standard output may be the protocol.

@@ -5,6 +5,7 @@ import { type FramePosition, innermostFrame } from '../debugger/scope.ts';
 import type { StopContext } from '../debugger/stopContext.ts';
 import type { SymbolSource } from '../debugger/symbols.ts';
 import type { ValueFormat } from '../symbols/format.ts';
+import type { SymbolFile } from '../symbols/image.ts';
 import type { Value } from '../symbols/value.ts';
 import type { Connector } from '../target/connection.ts';
 import type { Vcpu } from '../target/target.ts';
@@ -15,13 +16,16 @@ import type { Handles } from './handles.ts';
 /** What sessions are given by the program. */
 export interface Services {
   readonly connector: Connector;
-  /** UserError when the file is no symbol file. */
-  openSymbols(path: string): SymbolSource & { close(): void };
+  /** UserError when the file is no symbol file. `warn` is told what the user should know though all works. */
+  openSymbols(path: string, warn: (text: string) => void): SessionSymbols;
   /** Path of the console relay program. */
   readonly consoleProgram: string;
   /** For what the user is not shown: bugs with their stacks. */
   log(text: string): void;
 }
+
+/** The symbols of a session, which closes them. */
+export interface SessionSymbols extends SymbolSource, Pick<SymbolFile, 'indexNames' | 'close'> {}
 
 /** What the client said of itself, and the ways to speak to it outside of a response. */
 export interface Client {
@@ -36,6 +40,7 @@ export interface ClientFeatures {
   columnsStartAt1: boolean;
   runInTerminal: boolean;
   invalidatedEvent: boolean;
+  progressReporting: boolean;
 }
 
 /** What ids of variables stand for. */

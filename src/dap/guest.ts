@@ -2,16 +2,14 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { messageOf, SessionError, TargetError, UserError } from '../base/errors.ts';
 import { Debugger, type DebuggerEvents } from '../debugger/debugger.ts';
-import type { SymbolSource } from '../debugger/symbols.ts';
 import type { ExitStatus, Target } from '../target/target.ts';
 import type { AttachConfiguration, CommonConfiguration, LaunchConfiguration } from './arguments.ts';
 import { breakpointBody, logBody, stoppedBody } from './bodies.ts';
 import { checkBuildIds } from './buildId.ts';
 import type { Client, Services } from './context.ts';
 import { ConsoleRelay } from './guestConsole.ts';
+import { type OpenSymbols, openSymbols } from './sessionSymbols.ts';
 import { vmmCommand, vmmNames } from './vmmCommand.ts';
-
-type OpenSymbols = SymbolSource & { close(): void };
 
 /** The debugged VM of a session: the debugger, and what must be let go of with it. */
 export class Guest {
@@ -28,7 +26,7 @@ export class Guest {
     private readonly client: Client,
     private readonly services: Services,
   ) {
-    this.debugger = new Debugger(target, symbols, configuration, this.#events());
+    this.debugger = new Debugger(target, symbols?.source, configuration, this.#events());
     this.debugger.watchExit();
   }
 
@@ -46,9 +44,11 @@ export class Guest {
       if (vmm.disk !== undefined) requireFile('disk', vmm.disk, cwd);
     }
     const program = vmm.kind === 'command' ? undefined : findVmm(vmm.kind, vmm.path, cwd, configuration.environment);
-    const symbols = openSymbols(configuration, cwd, services);
+    const symbols = symbolsOf(configuration, cwd, client, services);
     try {
-      if (kernel !== undefined && symbols) checkBuildIds(resolve(cwd, kernel), symbols.path, symbols.buildId);
+      if (kernel !== undefined && symbols) {
+        checkBuildIds(resolve(cwd, kernel), symbols.source.path, symbols.source.buildId);
+      }
       const { target, console } = await services.connector.launch(
         {
           argv: vmmCommand(vmm, program),
@@ -76,7 +76,7 @@ export class Guest {
     services: Services,
     signal: AbortSignal,
   ): Promise<Guest> {
-    const symbols = openSymbols(configuration, process.cwd(), services);
+    const symbols = symbolsOf(configuration, process.cwd(), client, services);
     try {
       const { pid, exitTrap } = configuration;
       const target = await services.connector.attach({ pid, exitTrap }, signal);
@@ -152,8 +152,13 @@ export class Guest {
   }
 }
 
-function openSymbols({ symbols }: CommonConfiguration, cwd: string, services: Services): OpenSymbols | undefined {
-  return symbols === undefined ? undefined : services.openSymbols(resolve(cwd, symbols));
+function symbolsOf(
+  { symbols }: CommonConfiguration,
+  cwd: string,
+  client: Client,
+  services: Services,
+): OpenSymbols | undefined {
+  return symbols === undefined ? undefined : openSymbols(resolve(cwd, symbols), client, services);
 }
 
 function requireFile(field: string, path: string, cwd: string): void {

@@ -24,6 +24,7 @@ export class Session {
     columnsStartAt1: true,
     runInTerminal: false,
     invalidatedEvent: false,
+    progressReporting: false,
   };
   readonly #frames = new Handles<FrameHandle>('stack frame');
   readonly #variables = new Handles<VariableHandle>('variable');

@@ -15,6 +15,7 @@ import { Units } from './dwarf/units.ts';
 import type { UnwindRow } from './dwarf/unwindRow.ts';
 import { ElfFile, type Machine } from './elf.ts';
 import { type ElfSymbol, SymbolTable } from './elfSymbols.ts';
+import type { Progress } from './index/builder.ts';
 import { type IndexOptions, NameIndex, type TypeKind } from './index/nameIndex.ts';
 import { type InlineFrame, Inlines } from './inlines.ts';
 import { Locator } from './locator.ts';
@@ -69,6 +70,8 @@ export interface ImageSection {
 export interface OpenOptions extends IndexOptions {
   /** Where separate debug files are looked for besides the image's own folder; /usr/lib/debug unless given. */
   readonly debugFolders?: readonly string[];
+  /** The bundle of indexer.ts, which `indexNames` runs in a worker; it works in this thread when there is none. */
+  readonly indexer?: string | URL;
 }
 
 /** What reads the debug information, by what is asked. */
@@ -288,6 +291,15 @@ export class SymbolFile {
   /** The source files that line tables name, each once, sorted; those whose path contains `pattern`. */
   files(pattern = ''): readonly string[] {
     return this.#debugInformation()?.lines.files(pattern) ?? [];
+  }
+
+  /** Builds the index of names, unless an earlier session has left one. Resolves when lookups use it, or the file was closed
+   *  meanwhile; `progress` is told units, and nothing when there is nothing to build. Rejects when it cannot be built:
+   *  lookups then go on without it. */
+  async indexNames(progress?: Progress): Promise<void> {
+    const { indexer } = this.indexOptions;
+    if (indexer === undefined) this.names?.build(progress);
+    else await this.names?.buildInBackground(indexer, this.debugPath, progress);
   }
 
   /** The names of the debug information; undefined when there is none. Its index is built by who wants to. */

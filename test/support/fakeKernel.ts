@@ -1,5 +1,5 @@
 // A little kernel for FakeTarget, with symbols as a SymbolFile would give them.
-import type { SymbolSource } from '../../src/debugger/symbols.ts';
+import type { SessionSymbols } from '../../src/dap/context.ts';
 import type { CodeLocation, Symbol as ImageSymbol, LineRow, UnwindRow } from '../../src/symbols/image.ts';
 import { FakeTarget, hypercall } from './fakeTarget.ts';
 
@@ -142,7 +142,7 @@ function entryRow(symbol: ImageSymbol): LineRow[] {
   return own.length > 1 ? own.slice(1, 2) : own;
 }
 
-export const fakeSymbols: SymbolSource & { close(): void } = {
+export const fakeSymbols: SessionSymbols = {
   path: '/fake/vmlinux',
   buildId: '00112233445566778899aabbccddeeff00112233',
   debugInformationNotice: undefined,
@@ -182,6 +182,7 @@ export const fakeSymbols: SymbolSource & { close(): void } = {
   variableNamed: () => undefined,
   functionType: () => undefined,
   enumeratorNamed: () => undefined,
+  indexNames: async () => undefined,
   close: () => undefined,
 };
 

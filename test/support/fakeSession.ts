@@ -1,8 +1,7 @@
 // A session with a fake guest in this process, and its client.
 import { PassThrough } from 'node:stream';
-import type { Services } from '../../src/dap/context.ts';
+import type { Services, SessionSymbols } from '../../src/dap/context.ts';
 import { Session } from '../../src/dap/session.ts';
-import type { SymbolSource } from '../../src/debugger/symbols.ts';
 import type { AttachRequest, Connector, LaunchRequest } from '../../src/target/connection.ts';
 import { DapClient } from './dapClient.ts';
 import { fakeGuest, fakeSymbols } from './fakeKernel.ts';
@@ -26,7 +25,9 @@ export interface FakeOptions {
   /** Called instead of handing out the target. */
   readonly connect?: (signal: AbortSignal) => Promise<FakeTarget>;
   readonly timeoutMs?: number;
-  readonly symbolFile?: SymbolSource & { close(): void };
+  readonly symbolFile?: SessionSymbols;
+  /** Called instead of handing it out. */
+  readonly openSymbols?: Services['openSymbols'];
 }
 
 export function fakeServices(options: FakeOptions = {}) {
@@ -47,7 +48,7 @@ export function fakeServices(options: FakeOptions = {}) {
   };
   const services: Services = {
     connector,
-    openSymbols: () => options.symbolFile ?? fakeSymbols,
+    openSymbols: options.openSymbols ?? (() => options.symbolFile ?? fakeSymbols),
     consoleProgram: '/nowhere/console.js',
     log: (text) => logs.push(text),
   };

@@ -326,6 +326,16 @@ test('a worker builds the index', async (context) => {
   assert.equal(file.functionsNamed('start').length, 2);
 });
 
+test('closing the file ends the worker, and that is no error', async (context) => {
+  const { file, names, path } = open(context, sample().image);
+  const alive = setInterval(() => undefined, 1000);
+  context.after(() => clearInterval(alive));
+  const building = names.buildInBackground(await bundleIndexer(context), path);
+  file.close();
+  await building;
+  assert.equal(names.isReady, false);
+});
+
 test('a worker that cannot write hands the index over; one that fails says why', async (context) => {
   const { image } = sample();
   const indexer = await bundleIndexer(context);

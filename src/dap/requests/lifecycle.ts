@@ -9,6 +9,7 @@ export const initialize: Handler = (args, { client }) => {
   client.features.columnsStartAt1 = args.boolean('columnsStartAt1', true);
   client.features.runInTerminal = args.boolean('supportsRunInTerminalRequest');
   client.features.invalidatedEvent = args.boolean('supportsInvalidatedEvent');
+  client.features.progressReporting = args.boolean('supportsProgressReporting');
   if (args.optionalString('pathFormat') === 'uri') throw new UserError('initialize: "pathFormat" must be "path".');
   return capabilities;
 };

@@ -97,8 +97,8 @@ export class NameIndex {
     return undefined;
   }
 
-  /** Builds the index in a worker; `workerPath` is the bundle of indexer.ts. Resolves when `isReady`; a second call joins
-   *  the first. Rejects when the worker fails; lookups then go on without an index. */
+  /** Builds the index in a worker; `workerPath` is the bundle of indexer.ts. Resolves when `isReady`, or this was closed
+   *  meanwhile; a second call joins the first. Rejects when the worker fails; lookups then go on without an index. */
   buildInBackground(workerPath: string | URL, imagePath: string, progress?: Progress): Promise<void> {
     if (this.isReady) return Promise.resolve();
     this.#building ??= this.#runWorker(workerPath, imagePath, progress);
@@ -194,6 +194,10 @@ export class NameIndex {
     this.#worker = worker;
     worker.unref(); // nobody waits for an index to end
     return new Promise((resolve, reject) => {
+      const failed = (error: Error): void => {
+        if (this.#isClosed) resolve();
+        else reject(error);
+      };
       worker.on('message', (message: IndexerMessage) => {
         if (message.kind === 'progress') {
           progress?.(message.done, message.total);
@@ -203,12 +207,12 @@ export class NameIndex {
         if (message.bytes !== undefined) this.#takeBytes(message.bytes);
         else this.#openCached();
         if (this.#reader !== undefined) resolve();
-        else reject(new Error(`The index of ${path} is gone.`));
+        else failed(new Error(`The index of ${path} is gone.`));
       });
-      worker.once('error', reject);
+      worker.once('error', failed);
       worker.once('exit', () => {
         this.#worker = undefined;
-        reject(new Error(`The indexer of ${path} ended early.`)); // no effect when it is done
+        failed(new Error(`The indexer of ${path} ended early.`)); // no effect when it is done
       });
     });
   }

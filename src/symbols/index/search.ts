@@ -1,6 +1,7 @@
 // Finding names without an index: the units that may have one are found by the bytes of its reference, and only those
 // are walked. A tenth of a second for a kernel, so breakpoints and the command do not wait for an index.
 
+import { FormatError } from '../../base/errors.ts';
 import type { UnitHeader } from '../dwarf/unit.ts';
 import type { Units } from '../dwarf/units.ts';
 import { stringOffsets } from '../elfSymbols.ts';
@@ -14,16 +15,25 @@ export class NameSearch {
     this.#units = scan.dies.units;
   }
 
-  /** Offsets in .debug_info of what the units have under a name, in the order of the section, unit by unit. */
+  /** Offsets in .debug_info of what the units have under a name, in the order of the section, unit by unit. A damaged unit
+   *  hides nothing of the others; its FormatError is thrown when they have nothing. */
   *find(table: EntryTable, name: string): Generator<number[]> {
     const sink = this.#sink(table, name);
     let any = false;
+    let damage: FormatError | undefined;
     for (const header of this.#unitsNaming(name, sink.offsets)) {
-      const found = this.#in(header, sink);
+      try {
+        this.#in(header, sink);
+      } catch (error) {
+        if (!(error instanceof FormatError)) throw error;
+        damage ??= error;
+      }
+      const { found } = sink; // in front of the damage, too
       any ||= found.length > 0;
       if (found.length > 0) yield found;
     }
     if (!any && sink.declared !== undefined) yield [sink.declared];
+    else if (!any && damage !== undefined) throw damage;
   }
 
   /** The same of one unit. */
