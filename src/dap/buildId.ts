@@ -1,11 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { messageOf, UserError } from '../base/errors.ts';
+import { buildIdsIn, embeddedPageSize, isElf, noteLength } from '../linux/buildId.ts';
 
-// An ELF note (gABI, "Note Section") of type NT_GNU_BUILD_ID: name size 4, descriptor size 20, type 3, "GNU\0", then
-// the id. A raw arm64 Image holds the kernel's among its read-only data.
-const noteHeader = Buffer.from('040000001400000003000000474e5500', 'hex');
-const idLength = 20;
-const pageSize = 4096;
 const windowSize = 1 << 20;
 
 /** The build-ids in a kernel image, without those of ELF files that it embeds (the vDSO). Empty when it is compressed
@@ -19,14 +15,11 @@ export function kernelBuildIds(path: string): readonly string[] {
   }
   try {
     const ids = new Set<string>();
-    const overlap = noteHeader.length + idLength;
-    const window = Buffer.alloc(windowSize + overlap);
+    const window = Buffer.alloc(windowSize + noteLength);
     for (let start = 0; ; start += windowSize) {
       const length = readSync(descriptor, window, 0, window.length, start);
-      const bytes = window.subarray(0, length);
-      for (let at = bytes.indexOf(noteHeader); at >= 0; at = bytes.indexOf(noteHeader, at + 4)) {
-        const id = bytes.subarray(at + noteHeader.length, at + overlap);
-        if (id.length === idLength && !inEmbeddedElf(descriptor, start + at)) ids.add(id.toString('hex'));
+      for (const { offset, id } of buildIdsIn(window.subarray(0, length))) {
+        if (!inEmbeddedElf(descriptor, start + offset)) ids.add(id);
       }
       if (length < window.length) return [...ids];
     }
@@ -35,11 +28,10 @@ export function kernelBuildIds(path: string): readonly string[] {
   }
 }
 
-// The vDSO begins on a page of its own with its ELF header, and its notes are on that page.
 function inEmbeddedElf(descriptor: number, offset: number): boolean {
   const magic = Buffer.alloc(4);
-  readSync(descriptor, magic, 0, 4, offset - (offset % pageSize));
-  return magic.toString('latin1') === '\x7fELF';
+  readSync(descriptor, magic, 0, 4, offset - (offset % embeddedPageSize));
+  return isElf(magic);
 }
 
 /** UserError when the kernel that boots is certainly not the one the symbols are of. */

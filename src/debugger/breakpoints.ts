@@ -67,6 +67,8 @@ export class Breakpoint {
 export class Breakpoints {
   readonly placement = new Placement();
   readonly #all = new Map<number, Breakpoint>();
+  /** Since the last `reconsider`. */
+  #rebound = false;
   #nextId = 1;
 
   constructor(
@@ -100,7 +102,9 @@ export class Breakpoints {
 
   /** To be called at each stop: see `Placement.reconsider`. Returns what the user should hear of. */
   async reconsider(context: StopContext, vcpu: Vcpu): Promise<readonly BreakpointStatus[]> {
-    if ((await this.placement.reconsider(context, vcpu)).size === 0) return [];
+    const rebound = this.#rebound;
+    this.#rebound = false;
+    if ((await this.placement.reconsider(context, vcpu)).size === 0 && !rebound) return [];
     const changed: BreakpointStatus[] = [];
     for (const breakpoint of this.#all.values()) {
       const { status } = breakpoint;
@@ -110,6 +114,18 @@ export class Breakpoints {
       changed.push(status);
     }
     return changed;
+  }
+
+  /** The kernel has moved since the bias of its symbols was `before`: breakpoints move with it, also those that were set at
+   *  an address in it. Their ids and counts stay. */
+  async rebind(before: bigint, context: StopContext, vcpu: Vcpu): Promise<void> {
+    this.#rebound = true;
+    for (const breakpoint of this.#all.values()) {
+      const old = breakpoint.sites;
+      breakpoint.sites = [];
+      for (const site of old) await this.placement.release(site, context);
+    }
+    for (const breakpoint of this.#all.values()) await this.#place(breakpoint, before, context, vcpu);
   }
 
   /** The breakpoints behind stop points that the target reports. */
@@ -132,13 +148,29 @@ export class Breakpoints {
       const lookup = await context.pc(vcpu);
       const isType = (name: string): boolean => this.symbols?.typeNamed(undefined, name, lookup) !== undefined;
       breakpoint.parsed = parseConditions(request, isType);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      breakpoint.problem = error.message;
+      return breakpoint;
+    }
+    await this.#place(breakpoint, this.symbols?.bias ?? 0n, context, vcpu);
+    return breakpoint;
+  }
+
+  /** `bias`: that of the symbols when the addresses in the request were true. */
+  async #place(breakpoint: Breakpoint, bias: bigint, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const { request } = breakpoint;
+    if (breakpoint.parsed === undefined) return;
+    breakpoint.problem = undefined;
+    try {
       if (request.kind === 'data') {
-        const { address, length, access } = request;
+        const { length, access } = request;
+        const address = this.#moved(request.address, bias);
         const site = { kind: 'data', address, length, access, mode: 'hardware' } as const;
         breakpoint.sites = [await this.placement.acquire(site, context, vcpu)];
-        return breakpoint;
+        return;
       }
-      const locations = this.#locate(request);
+      const locations = this.#locate(request, bias);
       const first = locations[0];
       if (first && first.line > 0) breakpoint.location = { path: this.#path(request, first), line: first.line };
       const mode = request.mode ?? this.defaultMode;
@@ -151,7 +183,11 @@ export class Breakpoints {
       if (!(error instanceof UserError)) throw error;
       breakpoint.problem = error.message;
     }
-    return breakpoint;
+  }
+
+  /** Where an address that was in the kernel at a former bias is now. */
+  #moved(address: Gva, bias: bigint): Gva {
+    return this.symbols?.moved(address, bias) ?? address;
   }
 
   async #drop(breakpoint: Breakpoint, context: StopContext): Promise<void> {
@@ -166,8 +202,9 @@ export class Breakpoints {
   /** Where a request goes; UserError when nowhere. */
   #locate(
     request: BreakpointRequest,
+    bias: bigint,
   ): readonly Pick<CodeLocation, 'address' | 'line' | 'file' | 'directory' | 'column'>[] {
-    if (request.kind === 'instruction') return [this.#instruction(request.address)];
+    if (request.kind === 'instruction') return [this.#instruction(this.#moved(request.address, bias))];
     const { symbols } = this;
     if (!symbols) throw new UserError('There are no symbols; name the vmlinux in "symbols".');
     if (request.kind === 'function') {

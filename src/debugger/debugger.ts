@@ -82,6 +82,12 @@ export class Debugger {
     });
   }
 
+  /** To be called once, first: finds the kernel in the guest, wherever it has moved itself. UserError when it is certainly
+   *  not the one that the symbols are of. */
+  locateKernel(): Promise<void> {
+    return this.#execution.locateKernel();
+  }
+
   /** To be called once: ends the session with the VMM, also when it dies while the guest is stopped. */
   watchExit(): void {
     void this.target.target.exited.then((status) => {

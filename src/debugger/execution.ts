@@ -5,6 +5,7 @@ import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
 import { numberOf } from './evaluate.ts';
+import { KernelPlace } from './kernelPlace.ts';
 import type { Site } from './placement.ts';
 import { FrameScope, innermostFrame } from './scope.ts';
 import type { SerialTarget } from './serialTarget.ts';
@@ -65,6 +66,7 @@ export class Execution {
   #stepped = false;
   /** The guest has ended or was let go of. */
   #over = false;
+  readonly #kernel: KernelPlace;
   context: StopContext;
 
   constructor(
@@ -74,6 +76,21 @@ export class Execution {
     private readonly events: ExecutionEvents,
   ) {
     this.context = new StopContext(target, symbols, [], target.vcpus[0] ?? 0);
+    this.#kernel = new KernelPlace(symbols, breakpoints.placement);
+  }
+
+  /** To be called once, at the stop the session begins with: finds out where the kernel is. UserError when it is certainly
+   *  another one than the symbols are of. */
+  async locateKernel(): Promise<void> {
+    const { context } = this;
+    await this.#kernel.follow(context, context.focus);
+    const other = await this.#kernel.otherBuild(context, context.focus);
+    const source = this.symbols?.source;
+    if (other === undefined || source === undefined) return;
+    throw new UserError(
+      `The symbols are not of the kernel that runs: it has build-id ${other}, ${source.path} has ${source.buildId ?? 'none'}. ` +
+        'Name the vmlinux of the same build in "symbols".',
+    );
   }
 
   /** The user's context of this stop is over, but the guest has not moved yet: the run starts with its own. */
@@ -188,23 +205,26 @@ export class Execution {
     const causes: Cause[] = [];
     const arrived: Vcpu[] = [];
     let completed = false;
+    // Before the kernel is followed: breakpoints that move with it get other stop points.
+    const hits = new Map(events.map((event) => [event, this.#hit(event)]));
+    await this.#follow(events);
     for (const event of events) {
       switch (event.kind) {
         case 'entry':
           causes.push(cause(event.vcpu, 'entry', "Stopped at the guest's first instruction"));
           break;
         case 'breakpoint': {
-          causes.push(...(await this.#hits(this.breakpoints.behind(event.ids), event.vcpu, '')));
-          for (const id of event.ids) {
-            const site = this.breakpoints.placement.siteOf(id);
-            const waypoint = site && waypoints.get(site);
+          const { breakpoints = [], sites = [] } = hits.get(event) ?? {};
+          causes.push(...(await this.#hits(breakpoints, event.vcpu, '')));
+          for (const site of sites) {
+            const waypoint = waypoints.get(site);
             if (waypoint && (await waypoint.accepts(context, event.vcpu))) arrived.push(event.vcpu);
           }
           break;
         }
         case 'watchpoint': {
           const detail = ` (access to ${hex(event.accessed)})`;
-          causes.push(...(await this.#hits(this.breakpoints.behind(event.ids), event.vcpu, detail)));
+          causes.push(...(await this.#hits(hits.get(event)?.breakpoints ?? [], event.vcpu, detail)));
           break;
         }
         case 'step':
@@ -226,6 +246,25 @@ export class Execution {
     }
     if (causes.length === 0 && arrived.length === 0 && !(completed && stepped !== undefined)) return undefined;
     return { context, causes, arrived, exited: undefined };
+  }
+
+  #hit(event: StopEvent): { readonly breakpoints: readonly Breakpoint[]; readonly sites: readonly Site[] } {
+    const ids = event.kind === 'breakpoint' || event.kind === 'watchpoint' ? event.ids : [];
+    const { placement } = this.breakpoints;
+    return { breakpoints: this.breakpoints.behind(ids), sites: ids.flatMap((id) => placement.siteOf(id) ?? []) };
+  }
+
+  /** Takes symbols and breakpoints to where the kernel is now. */
+  async #follow(events: readonly StopEvent[]): Promise<void> {
+    const { context } = this;
+    const departing = events.flatMap((event) => {
+      const departure = this.#hit(event).sites.flatMap((site) => this.#kernel.departureOf(site) ?? [])[0];
+      return event.kind === 'breakpoint' && departure !== undefined ? [{ vcpu: event.vcpu, departure }] : [];
+    })[0];
+    const before = this.symbols?.bias ?? 0n;
+    if (await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing)) {
+      await this.breakpoints.rebind(before, context, context.focus);
+    }
   }
 
   async #hits(breakpoints: readonly Breakpoint[], vcpu: Vcpu, detail: string): Promise<readonly Cause[]> {

@@ -1,7 +1,7 @@
 import type { Architecture, RegisterDescription, RegisterValues } from '../arch/architecture.ts';
 import type { Gva } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
-import type { VirtualMemory } from '../base/memory.ts';
+import type { PhysicalMemory, VirtualMemory } from '../base/memory.ts';
 import type {
   Capabilities,
   StopEvent,
@@ -50,6 +50,13 @@ export class SerialTarget {
     return {
       read: (address, length) => this.#inTurn(() => this.target.memory(vcpu).read(address, length)),
       write: (address, bytes) => this.#inTurn(() => this.target.memory(vcpu).write(address, bytes)),
+    };
+  }
+
+  get physicalMemory(): PhysicalMemory {
+    return {
+      read: (address, length) => this.#inTurn(() => this.target.physicalMemory.read(address, length)),
+      write: (address, bytes) => this.#inTurn(() => this.target.physicalMemory.write(address, bytes)),
     };
   }
 

@@ -17,6 +17,8 @@ export type SymbolSource = Pick<
   SymbolFile,
   | 'path'
   | 'buildId'
+  | 'machine'
+  | 'sections'
   | 'debugInformationNotice'
   | 'symbolsNamed'
   | 'symbolAt'
@@ -46,6 +48,13 @@ export class KernelSymbols {
   bias = 0n;
 
   constructor(readonly source: SymbolSource) {}
+
+  /** Where an address in the image at a former bias is now; others stay. */
+  moved(address: Gva, before: bigint): Gva {
+    const linked = BigInt.asUintN(64, address - before);
+    const isInside = this.source.sections.some(({ address: start, size }) => linked >= start && linked < start + size);
+    return isInside ? this.#up(linked) : address;
+  }
 
   /** Addresses of every symbol of that name. */
   named(name: string): readonly (ImageSymbol & { readonly address: Gva })[] {

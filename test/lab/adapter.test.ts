@@ -13,7 +13,7 @@ import {
   startAdapterInLab,
 } from '../support/labAdapter.ts';
 import { kernelSource, type LabCpu, type LabProcess, lkvm, vmlinux } from './lab.ts';
-import { guestCommand } from './vmm.ts';
+import { type GuestOptions, guestCommand } from './vmm.ts';
 
 type Vmm = 'kvmtool' | 'qemu';
 
@@ -124,8 +124,9 @@ async function runGuest(
   vmm: Vmm,
   ticks: number,
   context: TestContext,
+  options: GuestOptions = {},
 ): Promise<{ vm: LabProcess; pid: number }> {
-  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=ticks guest.ticks=${ticks}`));
+  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=ticks guest.ticks=${ticks}`, options));
   context.after(() => vm.kill('SIGKILL'));
   await vm.waitFor(/GUEST-TICK 1[\r\n]/);
   const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';
@@ -183,6 +184,54 @@ function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attac
         });
       });
     }
+
+    for (const vmm of ['kvmtool', 'qemu'] as const) {
+      test(`a kernel that moves itself (KASLR) under ${vmm}`, { skip: unlessPresent(vmm) }, async () => {
+        await session(adapter, async (user) => {
+          const line = await lineOf('boot_cpu_init');
+          await user.begin('launch', guestConfiguration(vmm, { kaslr: true, cpus: 2 }), async () => {
+            await user.breakAt(line);
+            await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'run_init_process' }] });
+          });
+          assert.equal((await user.stopped()).reason, 'entry');
+          assert.equal((await user.go('continue')).reason, 'breakpoint');
+          const [frame, caller] = await user.frames();
+          assert.match(frame?.name ?? '', /start_kernel/);
+          assert.equal(frame?.line, line);
+          assert.match(caller?.name ?? '', /__primary_switched/);
+          const symbols = SymbolFile.open((await vmlinux()).file);
+          const linked = symbols.locationsOf('init/main.c', line)[0]?.address ?? 0n;
+          symbols.close();
+          const slide = (await user.pc()) - linked;
+          assert.ok(slide > 0n && slide % 0x10000n === 0n, `moved by 0x${slide.toString(16)}`);
+          assert.match(await user.evaluate('init_task.comm'), /swapper/);
+          assert.equal((await user.go('next')).reason, 'step');
+          assert.ok(((await user.frames())[0]?.line ?? 0) > line);
+
+          assert.equal((await user.go('continue')).reason, 'function breakpoint');
+          assert.match((await user.frames())[0]?.name ?? '', /run_init_process/);
+          await user.client.request('continue', { threadId: user.threadId });
+          assert.equal((await user.client.waitFor('exited')).body.exitCode, 0);
+          await user.leave(true);
+          await noStrays(adapter);
+        });
+      });
+    }
+
+    test('attach to a kernel that has moved itself', { skip: unlessPresent(attachTo) }, async (context) => {
+      const { vm, pid } = await runGuest(adapter, attachTo, 8, context, { kaslr: true });
+      await session(adapter, async (user) => {
+        await user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux' }, async () => {
+          await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'hrtimer_nanosleep' }] });
+        });
+        assert.equal((await user.stopped()).reason, 'function breakpoint');
+        const names = (await user.frames()).map(({ name }) => name).join(' ');
+        assert.match(names, /hrtimer_nanosleep.* el0_svc/);
+        await user.leave(false);
+        assert.equal((await vm.ended).status, 0);
+        await noStrays(adapter);
+      });
+    });
 
     // The Neoverse has atomic instructions instead, and the kernel uses them.
     if (cpu === 'cortex-a72') {

@@ -4,6 +4,8 @@ export interface GuestOptions {
   cpus?: number;
   /** In MiB. */
   memory?: number;
+  /** The kernel moves itself to a random place. */
+  kaslr?: boolean;
   /** QEMU: makes the VM and does not let it run. */
   paused?: boolean;
 }
@@ -15,12 +17,13 @@ export interface GuestOptions {
 export function guestCommand(
   vmm: 'kvmtool' | 'qemu',
   parameters = '',
-  { cpus = 2, memory = 192, paused = false }: GuestOptions = {},
+  { cpus = 2, memory = 192, kaslr = false, paused = false }: GuestOptions = {},
 ): string {
-  const common = `quiet panic=-1 nokaslr cryptomgr.notests=1 rdinit=/init ${parameters}`;
+  const common = `quiet panic=-1 ${kaslr ? '' : 'nokaslr '} cryptomgr.notests=1 rdinit=/init ${parameters}`;
   if (vmm === 'kvmtool') {
     return (
       `exec lkvm run -k /lab/guest/Image -i /lab/guest/initrd -m ${memory} -c ${cpus} --console serial` +
+      `${kaslr ? ' --kaslr-seed 0x7654321076543210' : ''}` +
       ` -p "console=ttyS0 ${common}"`
     );
   }

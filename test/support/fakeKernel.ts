@@ -147,6 +147,8 @@ export const fakeSymbols: SessionSymbols = {
   buildId: '00112233445566778899aabbccddeeff00112233',
   debugInformationNotice: undefined,
   frameRule: async () => undefined,
+  machine: 'aarch64',
+  sections: [],
   symbolsNamed: (name) => symbols.filter((symbol) => symbol.name === name),
   symbolAt: (address) => {
     const symbol = symbols.find((each) => address >= each.address && address < each.address + each.size);

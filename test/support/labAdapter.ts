@@ -81,7 +81,7 @@ export async function startAdapterInLab(options: LabOptions = {}): Promise<Adapt
 /** launch.json of a nested guest in the lab. */
 export function guestConfiguration(
   vmm: 'kvmtool' | 'qemu',
-  { cpus = 1, parameters = '' }: { cpus?: number; parameters?: string } = {},
+  { cpus = 1, parameters = '', kaslr = false }: { cpus?: number; parameters?: string; kaslr?: boolean } = {},
 ): Record<string, unknown> {
   const console = vmm === 'kvmtool' ? 'ttyS0' : 'ttyAMA0';
   return {
@@ -93,7 +93,9 @@ export function guestConfiguration(
     symbols: '/lab/vmlinux',
     cpus,
     memory: '192M',
-    params: `console=${console} quiet panic=-1 nokaslr cryptomgr.notests=1 rdinit=/init ${parameters}`,
+    // QEMU always gives its guests a seed.
+    ...(kaslr && vmm === 'kvmtool' ? { vmmArgs: ['--kaslr-seed', '0x3b9ac9ff12345678'] } : {}),
+    params: `console=${console} quiet panic=-1 ${kaslr ? '' : 'nokaslr '}cryptomgr.notests=1 rdinit=/init ${parameters}`,
     console: 'internalConsole',
     stopOnEntry: true,
   };

@@ -81,3 +81,10 @@ export function maskInstruction(word: number): MaskInstruction | undefined {
   if (matches(word, branchRegister(0b0100))) return { kind: 'exceptionReturn' };
   return undefined;
 }
+
+/** The number of the register that BR or BLR goes to (Rn, 9:5); undefined for any other instruction. */
+export const branchTargetRegister = (word: number): number | undefined =>
+  matches(word, exactRegister(0b0000)) || matches(word, exactRegister(0b0001)) ? (word >>> 5) & 0x1f : undefined;
+
+// Without pointer authentication: op3 and op4 are zero.
+const exactRegister = (opc: number): Pattern => [0xffff_fc1f, (0xd61f_0000 | (opc << 21)) >>> 0];

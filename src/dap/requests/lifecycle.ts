@@ -36,6 +36,12 @@ async function begin(guest: Guest, context: RequestContext): Promise<undefined> 
     await guest.leave();
     throw new UserError('cancelled');
   }
+  try {
+    await guest.debugger.locateKernel();
+  } catch (error) {
+    await guest.leave();
+    throw error;
+  }
   context.guest = guest;
   const { client } = context;
   context.afterResponse(() => {

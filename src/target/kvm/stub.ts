@@ -48,7 +48,8 @@ export const stubCode = new Uint8Array(
     0x9ac32085, // 68        lsl  x5, x4, x3
     0xd10004a3, // 6c        sub  x3, x5, #1
     0x8a230006, // 70        bic  x6, x0, x3
-    0xd50b7b26, // 74 clean: dc   cvau, x6      ; Arm ARM B2.7.4.2: clean to PoU, DSB, invalidate, DSB, ISB
+    0xd50b7a26, // 74 clean: dc   cvac, x6      ; Arm ARM B2.7.4.2: clean to PoU, DSB, invalidate, DSB, ISB; to PoC, from
+    //                              where a guest with its MMU off fetches
     0x8b0500c6, // 78        add  x6, x6, x5
     0xeb0100df, // 7c        cmp  x6, x1
     0x54ffffa3, // 80        b.lo clean

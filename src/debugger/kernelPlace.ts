@@ -1,0 +1,108 @@
+import { Gpa, Gva } from '../base/address.ts';
+import type { Departure } from '../linux/kernelImage.ts';
+import { KernelImage } from '../linux/kernelImage.ts';
+import type { Vcpu } from '../target/target.ts';
+import type { Placement, Site } from './placement.ts';
+import type { StopContext } from './stopContext.ts';
+import type { KernelSymbols } from './symbols.ts';
+
+const SCTLR_M = 1n;
+const wanted = ['pc', 'sctlr_el1', 'ttbr1_el1'];
+
+/** Keeps the bias of the kernel's symbols right: from where the kernel was loaded to where it has moved itself. At a launch
+ *  a hardware breakpoint stands at each branch to its virtual addresses, so that it is followed before it runs there. */
+export class KernelPlace {
+  readonly #image: KernelImage | undefined;
+  readonly #departures = new Map<Site, Departure>();
+  /** Where the image was loaded. */
+  #base: Gpa | undefined;
+  /** The kernel has said where it runs, and will not move again. */
+  #settled = false;
+
+  constructor(
+    private readonly symbols: KernelSymbols | undefined,
+    private readonly placement: Placement,
+  ) {
+    this.#image = symbols && KernelImage.of(symbols.source);
+  }
+
+  /** What is known of a vCPU's departure from where the kernel was loaded. */
+  departureOf(site: Site): Departure | undefined {
+    return this.#departures.get(site);
+  }
+
+  /** Looks at a stop where the kernel is; `departing`: a vCPU that is about to take a departure. Returns whether the bias
+   *  has changed. */
+  async follow(
+    context: StopContext,
+    vcpu: Vcpu,
+    departing?: { readonly vcpu: Vcpu; readonly departure: Departure },
+  ): Promise<boolean> {
+    const { symbols } = this;
+    const image = this.#image;
+    if (symbols === undefined || image === undefined || this.#settled) return false;
+    const before = symbols.bias;
+    this.#base ??= await this.#find(image, context, vcpu);
+    if (this.#base === undefined) return false;
+    const arrival = image.arrival;
+    if (departing !== undefined && arrival !== undefined) {
+      const { register } = departing.departure;
+      const target = (await context.registers(departing.vcpu)).get(register) ?? 0n;
+      symbols.bias = BigInt.asUintN(64, target - arrival);
+      return symbols.bias !== before;
+    }
+    const bias = await image.bias(this.#base, context.target.physicalMemory);
+    if (bias !== undefined) {
+      symbols.bias = bias;
+      // Kernels that relocate themselves twice may not have done it for the second time.
+      this.#settled = image.departures().length <= 1;
+      await this.#release(context);
+    } else if (this.#departures.size === 0) {
+      symbols.bias = image.loadedBias(this.#base);
+      await this.#watch(image, context, vcpu);
+    }
+    return symbols.bias !== before;
+  }
+
+  /** The build-id of the kernel that runs instead of the one the symbols are of, if that can be told. */
+  async otherBuild(context: StopContext, vcpu: Vcpu): Promise<string | undefined> {
+    if (this.#image === undefined || this.#base !== undefined) return undefined;
+    const registers = await this.#registers(context, vcpu);
+    if (registers === undefined || (registers.sctlr & SCTLR_M) === 0n) return undefined;
+    return this.#image.otherBuild(registers.ttbr1, context.target.physicalMemory);
+  }
+
+  async #find(image: KernelImage, context: StopContext, vcpu: Vcpu): Promise<Gpa | undefined> {
+    const registers = await this.#registers(context, vcpu);
+    if (registers === undefined) return undefined;
+    const { physicalMemory } = context.target;
+    if ((registers.sctlr & SCTLR_M) !== 0n) return image.findRunning(registers.ttbr1, physicalMemory);
+    return image.findLoaded(Gpa(registers.pc), physicalMemory);
+  }
+
+  async #registers(
+    context: StopContext,
+    vcpu: Vcpu,
+  ): Promise<{ readonly pc: bigint; readonly sctlr: bigint; readonly ttbr1: bigint } | undefined> {
+    const offered = new Set(context.target.registers.map(({ name }) => name));
+    if (!wanted.every((name) => offered.has(name))) return undefined;
+    const values = await context.readRegisters(vcpu, wanted);
+    const [pc = 0n, sctlr = 0n, ttbr1 = 0n] = wanted.map((name) => values.get(name));
+    return { pc, sctlr, ttbr1 };
+  }
+
+  // One that finds no room is done without: the next stop shows where the kernel went.
+  async #watch(image: KernelImage, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const bias = this.symbols?.bias ?? 0n;
+    for (const departure of image.departures()) {
+      const address = Gva(departure.address + bias);
+      const site = await this.placement.acquire({ kind: 'code', address, mode: 'hardware' }, context, vcpu);
+      this.#departures.set(site, departure);
+    }
+  }
+
+  async #release(context: StopContext): Promise<void> {
+    for (const site of this.#departures.keys()) await this.placement.release(site, context);
+    this.#departures.clear();
+  }
+}
