@@ -2,18 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { FrameAccess, RegisterRule, UnwindRow } from '../../src/symbols/image.ts';
-import { type Architecture, architectures, Kernel, linesOf, seeded } from './kernel.ts';
+import { architectures, Kernel, linesOf, registerNumber, seeded } from './kernel.ts';
 
 const descriptions = 2000;
-
-/** DWARF numbers of the registers that readelf names (AADWARF64 4.1; System V psABI x86-64, figure 3.36). */
-const numbers: Readonly<Record<Architecture, (name: string) => number>> = {
-  arm64: (name) => (name === 'sp' ? 31 : Number(name.slice(1))),
-  amd64: (name) => {
-    const named = ['rax', 'rdx', 'rcx', 'rbx', 'rsi', 'rdi', 'rbp', 'rsp'].indexOf(name);
-    return named >= 0 ? named : Number(name.slice(1));
-  },
-};
 
 /** readelf's notation of a rule (binutils/dwarf.c, frame_display_row). */
 const notation = (rule: RegisterRule | undefined): string => {
@@ -75,7 +66,7 @@ describe('unwind rows, against readelf', () => {
       const kernel = await Kernel.of(architecture);
       const entries = (await kernel.answer(`readelf-frames-${descriptions}`, () => someEntries(kernel))).split('\n\n');
       assert.equal(entries.length, descriptions);
-      const numberOf = numbers[architecture];
+      const numberOf = (name: string): number => registerNumber(architecture, name);
       const cfaOf = ({ cfa }: UnwindRow): string => {
         if (cfa.kind === 'expression') return 'exp';
         return `${cfa.register}${cfa.offset < 0n ? '' : '+'}${cfa.offset}`;

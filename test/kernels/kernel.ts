@@ -97,3 +97,10 @@ export function seeded(seed: number): (below: number) => number {
     return Math.floor((state / 2 ** 32) * below);
   };
 }
+
+/** DWARF number of a general register (AADWARF64 4.1; System V psABI x86-64, figure 3.36). */
+export function registerNumber(architecture: Architecture, name: string): number {
+  if (architecture === 'arm64') return name === 'sp' ? 31 : Number(name.slice(1));
+  const named = ['rax', 'rdx', 'rcx', 'rbx', 'rsi', 'rdi', 'rbp', 'rsp'].indexOf(name);
+  return named >= 0 ? named : Number(name.slice(1));
+}
