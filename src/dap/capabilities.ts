@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { exceptionFilters } from '../debugger/exceptions.ts';
 
 /** What the adapter tells the client it can do. Each `supports…Request` has its handler (tested). */
 export const capabilities = {
@@ -21,7 +22,16 @@ export const capabilities = {
   supportsTerminateRequest: true,
   supportTerminateDebuggee: true,
   supportsCancelRequest: true,
-  exceptionBreakpointFilters: [],
+  supportsExceptionFilterOptions: true,
+  supportsExceptionInfoRequest: true,
+  exceptionBreakpointFilters: exceptionFilters.map(({ id, label, description, isDefault }) => ({
+    filter: id,
+    label,
+    description,
+    default: isDefault,
+    supportsCondition: true,
+    conditionDescription: 'An expression, such as $x0 == 1; stops where it is not 0',
+  })),
   breakpointModes: [
     { mode: 'auto', label: 'Automatic', description: 'Software where possible', appliesTo: ['source', 'instruction'] },
     { mode: 'software', label: 'Software', appliesTo: ['source', 'instruction'] },

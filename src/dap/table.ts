@@ -22,6 +22,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
   setInstructionBreakpoints: breakpoints.setInstructionBreakpoints,
   setDataBreakpoints: breakpoints.setDataBreakpoints,
   setExceptionBreakpoints: breakpoints.setExceptionBreakpoints,
+  exceptionInfo: breakpoints.exceptionInfo,
   dataBreakpointInfo: breakpoints.dataBreakpointInfo,
   breakpointLocations: breakpoints.breakpointLocations,
 

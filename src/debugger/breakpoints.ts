@@ -1,20 +1,23 @@
 import { Gva, hex } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
+import type { TrapClass } from '../linux/traps.ts';
 import type { CodeLocation } from '../symbols/image.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import { type Conditions, type ParsedConditions, parseConditions } from './conditions.ts';
+import { filterNamed, trapFilterOf } from './exceptions.ts';
 import { type BreakpointMode, Placement, type Site } from './placement.ts';
 import type { SourcePaths } from './sourcePaths.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
 
-export type BreakpointKind = 'source' | 'function' | 'instruction' | 'data';
+export type BreakpointKind = 'source' | 'function' | 'instruction' | 'data' | 'exception';
 
 /** What the user asked for. */
 export type BreakpointRequest = Conditions & { readonly mode?: BreakpointMode } & (
     | { readonly kind: 'source'; readonly path: string; readonly line: number }
     | { readonly kind: 'function'; readonly name: string }
     | { readonly kind: 'instruction'; readonly address: Gva }
+    | { readonly kind: 'exception'; readonly filter: string }
     | { readonly kind: 'data'; readonly address: Gva; readonly length: number; readonly access: WatchAccess }
   );
 
@@ -36,12 +39,16 @@ export class Breakpoint {
   parsed: ParsedConditions | undefined;
   /** How often its condition held. */
   hits = 0;
+  /** The guest's own breakpoint instructions that it stops at. */
+  readonly traps: readonly TrapClass[];
   lastStatus = '';
 
   constructor(
     readonly id: number,
     readonly request: BreakpointRequest,
-  ) {}
+  ) {
+    this.traps = request.kind === 'exception' ? (filterNamed(request.filter)?.traps ?? []) : [];
+  }
 
   get status(): BreakpointStatus {
     const placed = this.sites.filter((site) => site.placed);
@@ -55,7 +62,8 @@ export class Breakpoint {
     return {
       id: this.id,
       kind: this.request.kind,
-      verified: this.problem === undefined && placed.length > 0,
+      // Nothing has to be in place for the guest's own traps.
+      verified: this.problem === undefined && (placed.length > 0 || this.traps.length > 0),
       message,
       location: this.location,
       address: (placed[0] ?? this.sites[0])?.address,
@@ -97,6 +105,7 @@ export class Breakpoints {
       breakpoint.lastStatus = JSON.stringify({ ...breakpoint.status, address: undefined });
       result.push(breakpoint.status);
     }
+    context.target.setTrapFilter(trapFilterOf(new Set(this.#working().flatMap(({ traps }) => traps))));
     return result;
   }
 
@@ -132,6 +141,15 @@ export class Breakpoints {
   behind(ids: readonly StopPointId[]): readonly Breakpoint[] {
     const sites = new Set(ids.flatMap((id) => this.placement.siteOf(id) ?? []));
     return [...this.#all.values()].filter((breakpoint) => breakpoint.sites.some((site) => sites.has(site)));
+  }
+
+  /** The exception filters that take a trap of the guest's own. */
+  taking(trap: TrapClass): readonly Breakpoint[] {
+    return this.#working().filter(({ traps }) => traps.includes(trap));
+  }
+
+  #working(): readonly Breakpoint[] {
+    return [...this.#all.values()].filter(({ problem }) => problem === undefined);
   }
 
   /** The breakpoints at an address that a step arrived at. */
@@ -172,7 +190,8 @@ export class Breakpoints {
       }
       const locations = this.#locate(request, bias);
       const first = locations[0];
-      if (first && first.line > 0) breakpoint.location = { path: this.#path(request, first), line: first.line };
+      if (first && first.line > 0 && request.kind !== 'exception')
+        breakpoint.location = { path: this.#path(request, first), line: first.line };
       const mode = request.mode ?? this.defaultMode;
       const sites: Site[] = [];
       breakpoint.sites = sites; // those that were acquired are to be released, also when the next is refused
@@ -204,9 +223,11 @@ export class Breakpoints {
     request: BreakpointRequest,
     bias: bigint,
   ): readonly Pick<CodeLocation, 'address' | 'line' | 'file' | 'directory' | 'column'>[] {
+    if (request.kind === 'exception' && filterNamed(request.filter)?.calls === undefined) return [];
     if (request.kind === 'instruction') return [this.#instruction(this.#moved(request.address, bias))];
     const { symbols } = this;
     if (!symbols) throw new UserError('There are no symbols; name the vmlinux in "symbols".');
+    if (request.kind === 'exception') return this.#functionsOf(request.filter, symbols);
     if (request.kind === 'function') {
       // Symbol tables are full of symbols without a name.
       if (request.name === '') throw new UserError('The function name is empty.');
@@ -226,6 +247,13 @@ export class Breakpoints {
       throw new UserError(`There is no code at ${request.path}:${request.line} in ${symbols.source.path}.`);
     }
     return locations;
+  }
+
+  #functionsOf(filter: string, symbols: KernelSymbols): readonly CodeLocation[] {
+    const names = filterNamed(filter)?.calls?.flatMap(({ functions }) => functions) ?? [];
+    const locations = names.flatMap((name) => symbols.functionBreakpoint(name));
+    if (locations.length > 0) return locations;
+    throw new UserError(`There is none of the functions ${names.join(', ')} in ${symbols.source.path}.`);
   }
 
   #instruction(address: Gva): CodeLocation {

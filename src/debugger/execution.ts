@@ -5,6 +5,7 @@ import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
 import { numberOf } from './evaluate.ts';
+import { type ExceptionFilter, filterNamed, GuestTraps } from './exceptions.ts';
 import { KernelPlace } from './kernelPlace.ts';
 import type { Site } from './placement.ts';
 import { FrameScope, innermostFrame } from './scope.ts';
@@ -28,6 +29,8 @@ export interface Cause {
   readonly reason: StopReason;
   readonly description: string;
   readonly breakpointIds: readonly number[];
+  /** The exception filter that took it. */
+  readonly exception?: ExceptionFilter | undefined;
 }
 
 /** How one movement of the guest ended. */
@@ -57,6 +60,7 @@ const reasons: Readonly<Record<BreakpointKind, StopReason>> = {
   function: 'function breakpoint',
   instruction: 'instruction breakpoint',
   data: 'data breakpoint',
+  exception: 'exception',
 };
 
 /** Moves the guest and decides what of its stops the user sees. Used by one run at a time. */
@@ -67,6 +71,7 @@ export class Execution {
   /** The guest has ended or was let go of. */
   #over = false;
   readonly #kernel: KernelPlace;
+  readonly #traps: GuestTraps;
   context: StopContext;
 
   constructor(
@@ -77,6 +82,7 @@ export class Execution {
   ) {
     this.context = new StopContext(target, symbols, [], target.vcpus[0] ?? 0);
     this.#kernel = new KernelPlace(symbols, breakpoints.placement);
+    this.#traps = new GuestTraps(symbols);
   }
 
   /** To be called once, at the stop the session begins with: finds out where the kernel is. UserError when it is certainly
@@ -232,9 +238,7 @@ export class Execution {
           causes.push(...(await this.#hits(this.breakpoints.at(event.pc), event.vcpu, '')));
           break;
         case 'guestTrap':
-          causes.push(
-            cause(event.vcpu, 'exception', `Guest breakpoint instruction with immediate ${hex(event.immediate)}`),
-          );
+          causes.push(...(await this.#trapped(event)));
           break;
         case 'interrupted':
           if (this.#pauseWanted) causes.push(cause(event.vcpu, 'pause', 'Paused'));
@@ -246,6 +250,12 @@ export class Execution {
     }
     if (causes.length === 0 && arrived.length === 0 && !(completed && stepped !== undefined)) return undefined;
     return { context, causes, arrived, exited: undefined };
+  }
+
+  /** Nothing when no filter takes it: the guest gets it back when it goes on. */
+  async #trapped({ vcpu, pc, immediate }: StopEvent & { kind: 'guestTrap' }): Promise<readonly Cause[]> {
+    const trap = await this.#traps.classOf(pc, immediate, this.context, vcpu);
+    return this.#hits(this.breakpoints.taking(trap), vcpu, ` (BRK #${hex(immediate)})`);
   }
 
   #hit(event: StopEvent): { readonly breakpoints: readonly Breakpoint[]; readonly sites: readonly Site[] } {
@@ -281,12 +291,30 @@ export class Execution {
     const ids = stopping.map(({ id }) => id);
     const label = ids.length === 1 ? `breakpoint ${ids[0]}` : `breakpoints ${ids.join(', ')}`;
     const reason = reasons[first.request.kind];
-    return [{ vcpu, reason, description: `Paused on ${label}${detail}${trouble}`, breakpointIds: ids }];
+    const exception = first.request.kind === 'exception' ? filterNamed(first.request.filter) : undefined;
+    const what = exception === undefined ? label : exception.label;
+    return [{ vcpu, reason, description: `Paused on ${what}${detail}${trouble}`, breakpointIds: ids, exception }];
+  }
+
+  /** Whether the vCPU is in a function of the filter for the sake of one of the callers it names, if it names any. */
+  async #isCalledAsWanted(filter: string, vcpu: Vcpu): Promise<boolean> {
+    const calls = filterNamed(filter)?.calls ?? [];
+    const names = (address: Gva): readonly string[] => {
+      const inlined = this.symbols?.inlinesAt(address).map(({ name }) => name) ?? [];
+      return [...inlined, this.symbols?.at(address)?.symbol.name ?? ''];
+    };
+    const [here, caller] = await this.context.stack(vcpu).frames(2);
+    const call = calls.find(({ functions }) => here && names(here.lookup).some((name) => functions.includes(name)));
+    const { callers } = call ?? {};
+    return (
+      callers === undefined || (caller !== undefined && names(caller.lookup).some((name) => callers.includes(name)))
+    );
   }
 
   /** Whether a hit stops the guest; a string does, and says what is wrong with the condition. */
   async #decide(breakpoint: Breakpoint, vcpu: Vcpu): Promise<boolean | string> {
-    const { parsed } = breakpoint;
+    const { parsed, request } = breakpoint;
+    if (request.kind === 'exception' && !(await this.#isCalledAsWanted(request.filter, vcpu))) return false;
     if (!parsed) return true;
     const scope = await FrameScope.of(this.context, innermostFrame(vcpu));
     if (parsed.condition) {

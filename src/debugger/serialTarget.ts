@@ -84,7 +84,7 @@ export class SerialTarget {
     if (!this.#ended) this.target.interrupt();
   }
 
-  setTrapFilter(filter: TrapFilter): void {
+  setTrapFilter(filter: TrapFilter | undefined): void {
     this.target.setTrapFilter(filter);
   }
 

@@ -114,8 +114,8 @@ export interface Target {
   /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. Harmless when nothing is pending. */
   interrupt(): void;
 
-  /** Which of the guest's own breakpoint instructions end a `resume()`. None until set. */
-  setTrapFilter(filter: TrapFilter): void;
+  /** Which of the guest's own breakpoint instructions end a `resume()`. None while it is undefined, as at first. */
+  setTrapFilter(filter: TrapFilter | undefined): void;
 
   /** Leaves the VM running as if nobody had been there. Works stopped or running; idempotent. */
   detach(): Promise<void>;

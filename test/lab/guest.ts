@@ -14,6 +14,7 @@ export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Bu
   for (const applet of appletNames(busybox)) archive.link(`/bin/${applet}`, 'busybox');
   archive.file('/init', readFileSync(join(import.meta.dirname, 'guest', 'init')));
   archive.file('/bin/spin', spinProgram());
+  archive.file('/bin/brk', staticElf([0xd43e0000])); // brk #0xf000
   for (const path of modules) archive.file(`/modules/${basename(path)}`, readFileSync(path), 0o644);
   return archive.bytes();
 }

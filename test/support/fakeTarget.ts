@@ -13,6 +13,7 @@ import type {
   StopPointId,
   Target,
   Translation,
+  TrapFilter,
   Vcpu,
 } from '../../src/target/target.ts';
 
@@ -158,7 +159,10 @@ export class FakeTarget implements Target {
     this.#interrupted = true;
   }
 
-  setTrapFilter(): void {}
+  trapFilter: TrapFilter | undefined;
+  setTrapFilter(filter: TrapFilter | undefined): void {
+    this.trapFilter = filter;
+  }
 
   async resume(): Promise<readonly StopEvent[]> {
     this.#check('resume');

@@ -3,13 +3,14 @@ import { UserError } from '../../base/errors.ts';
 import type { BreakpointRequest } from '../../debugger/breakpoints.ts';
 import type { Conditions } from '../../debugger/conditions.ts';
 import { evaluate } from '../../debugger/evaluate.ts';
+import { filterNamed } from '../../debugger/exceptions.ts';
 import type { BreakpointMode } from '../../debugger/placement.ts';
 import { FrameScope } from '../../debugger/scope.ts';
 import { sizeOf } from '../../symbols/types.ts';
 import { addressOf, implicitPointerOf, integerOf } from '../../symbols/value.ts';
 import { breakpointModes } from '../arguments.ts';
 import { breakpointBody } from '../bodies.ts';
-import { debuggerOf, frameOf, type Handler, type RequestContext } from '../context.ts';
+import { debuggerOf, frameOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
 import type { Fields } from '../fields.ts';
 
 function conditions(fields: Fields): Conditions & { mode?: BreakpointMode } {
@@ -123,9 +124,27 @@ export const breakpointLocations: Handler = (args, context) => {
   return { breakpoints: lines.map((line) => ({ line: line - first })) };
 };
 
-// There are no filters to choose from, but clients send the request always.
-export const setExceptionBreakpoints: Handler = (args) => {
-  const filters = args.strings('filters');
-  if (filters.length > 0) throw new UserError(`setExceptionBreakpoints: there is no filter "${filters[0]}".`);
-  return { breakpoints: [] };
+export const setExceptionBreakpoints: Handler = (args, context) => {
+  const chosen = [
+    ...args.strings('filters').map((filter) => ({ filter })),
+    ...(args.has('filterOptions') ? args.list('filterOptions') : []).map((fields) => {
+      return { filter: fields.string('filterId'), ...conditions(fields) };
+    }),
+  ];
+  const requests = chosen.map((each) => {
+    if (filterNamed(each.filter) === undefined) {
+      throw new UserError(`setExceptionBreakpoints: there is no filter "${each.filter}".`);
+    }
+    return { kind: 'exception', ...each } as const;
+  });
+  return replace(context, requests, (request) => request.kind === 'exception');
+};
+
+export const exceptionInfo: Handler = (args, context) => {
+  const vcpu = vcpuOf(args, context);
+  stopped(context);
+  const cause = debuggerOf(context).causeOf(vcpu);
+  if (cause?.exception === undefined) throw new UserError(`vCPU ${vcpu} did not stop at an exception.`);
+  const { id, description } = cause.exception;
+  return { exceptionId: id, description, breakMode: 'always', details: { message: cause.description } };
 };

@@ -247,7 +247,7 @@ export class KvmTarget implements Target {
     this.#points.remove(id);
   }
 
-  setTrapFilter(filter: TrapFilter): void {
+  setTrapFilter(filter: TrapFilter | undefined): void {
     this.#filter = filter;
   }
 
