@@ -1,6 +1,6 @@
 // The index as it is on disk. All numbers are little-endian, of 32 bits:
 //
-//   magic (8 bytes)  version  checksum of all that follows it  bytes of the key
+//   magic (8 bytes)  version  CRC-32 of all that follows it  bytes of the key
 //   for each table: names  entries
 //   units
 //   the key in UTF-8, padded with zeros to 4 bytes
@@ -8,9 +8,11 @@
 //   starts of units[units], ascending
 //
 // The entries of name i of a table are [starts[i], starts[i + 1]), of the last one up to the end. An entry is the offset
-// of a DIE in .debug_info, or, for names of files, of a program in .debug_line. It is looked up where it is: nothing of it is read but what a search touches.
+// of a DIE in .debug_info, or, for names of files, of a program in .debug_line. It is looked up where it is: nothing of
+// it is kept but what a search touches.
 
 import { Cursor } from '../../base/bytes.ts';
+import { crc32 } from '../crc32.ts';
 import { hashOf } from './nameHash.ts';
 
 /** Names of entries in .debug_info. */
@@ -43,7 +45,7 @@ export interface IndexBytes {
 
 const magic = 'kvmdbgNI';
 /** Changes with the layout, and with what the scan finds. */
-const version = 3;
+const version = 4;
 const checksumAt = 12;
 const keySizeAt = 16;
 const fixedBytes = 20 + tableNames.length * 8 + 4;
@@ -80,9 +82,7 @@ export const writeIndex = (key: string, { tables, units }: IndexContents): Uint8
     entries.forEach(put);
   }
   units.forEach(put);
-  const checksum = new Checksum();
-  checksum.add(bytes.subarray(checksumAt + 4));
-  bytes.writeUInt32LE(checksum.value, checksumAt);
+  bytes.writeUInt32LE(crc32(bytes.subarray(checksumAt + 4)), checksumAt);
   return bytes;
 };
 
@@ -174,30 +174,11 @@ export class IndexReader {
   }
 }
 
+/** Tells torn and damaged files, not forged ones: what is read from an index is checked where it is used. */
 const checksumOf = (bytes: IndexBytes): number => {
-  const checksum = new Checksum();
+  let checksum = 0;
   for (let at = checksumAt + 4; at < bytes.size; at += readBytes) {
-    checksum.add(bytes.read(at, Math.min(readBytes, bytes.size - at)));
+    checksum = crc32(bytes.read(at, Math.min(readBytes, bytes.size - at)), checksum);
   }
-  return checksum.value;
+  return checksum;
 };
-
-/** Tells torn and damaged files, not forged ones: what is read from an index is checked where it is used. Each step can
- *  be undone, so that one wrong word is always noticed (as in MurmurHash, whose constant it is). */
-class Checksum {
-  #state = 1;
-
-  /** Begins at a multiple of 4 in its buffer, and its length is one. */
-  add(bytes: Uint8Array): void {
-    let state = this.#state;
-    for (const word of new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)) {
-      state ^= word;
-      state = Math.imul((state << 13) | (state >>> 19), 0xcc9e_2d51);
-    }
-    this.#state = state;
-  }
-
-  get value(): number {
-    return this.#state >>> 0;
-  }
-}
