@@ -76,7 +76,7 @@ export class Debugger {
     this.paths = new SourcePaths(options.sourceMap);
     this.disassembler = new Disassembler(target.architecture, (address) => this.symbols?.describe(address));
     this.#breakpoints = new Breakpoints(this.symbols, this.paths, options.breakpointMode);
-    this.#execution = new Execution(this.target, this.symbols, this.#breakpoints, {
+    this.#execution = new Execution(this.target, this.symbols, this.#breakpoints, this.disassembler, {
       breakpointChanged: (status) => events.breakpointChanged(status),
       log: (text, breakpoint) => events.output(text, breakpoint),
     });

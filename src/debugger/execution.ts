@@ -4,6 +4,8 @@ import { messageOf, TargetError, UserError } from '../base/errors.ts';
 import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
+import { carryOut } from './dataAccess.ts';
+import type { Disassembler } from './disassembler.ts';
 import { numberOf } from './evaluate.ts';
 import { type ExceptionFilter, filterNamed, GuestTraps } from './exceptions.ts';
 import { KernelPlace } from './kernelPlace.ts';
@@ -78,6 +80,7 @@ export class Execution {
     private readonly target: SerialTarget,
     private readonly symbols: KernelSymbols | undefined,
     private readonly breakpoints: Breakpoints,
+    private readonly disassembler: Disassembler,
     private readonly events: ExecutionEvents,
   ) {
     this.context = new StopContext(target, symbols, [], target.vcpus[0] ?? 0);
@@ -194,10 +197,11 @@ export class Execution {
   // Every event is looked at, also when an earlier one already decides: hit counts count every hit, and the user hears
   // of all that happened. Undefined: nothing that ends the movement.
   async #classify(
-    events: readonly StopEvent[],
+    happened: readonly StopEvent[],
     waypoints: ReadonlyMap<Site, Waypoint>,
     stepped: Vcpu | undefined,
   ): Promise<Movement | undefined> {
+    const { events, accesses } = await this.#carryOutAccesses(happened);
     const exited = events.find((event) => event.kind === 'exited');
     const first = events.find((event) => event.kind !== 'interrupted') ?? events[0];
     const vcpu = first && first.kind !== 'exited' ? first.vcpu : 0;
@@ -229,8 +233,7 @@ export class Execution {
           break;
         }
         case 'watchpoint': {
-          const detail = ` (access to ${hex(event.accessed)})`;
-          causes.push(...(await this.#hits(hits.get(event)?.breakpoints ?? [], event.vcpu, detail)));
+          causes.push(...(await this.#hits(hits.get(event)?.breakpoints ?? [], event.vcpu, accesses.get(event) ?? '')));
           break;
         }
         case 'step':
@@ -250,6 +253,20 @@ export class Execution {
     }
     if (causes.length === 0 && arrived.length === 0 && !(completed && stepped !== undefined)) return undefined;
     return { context, causes, arrived, exited: undefined };
+  }
+
+  async #carryOutAccesses(
+    happened: readonly StopEvent[],
+  ): Promise<{ readonly events: readonly StopEvent[]; readonly accesses: ReadonlyMap<StopEvent, string> }> {
+    const accesses = new Map<StopEvent, string>();
+    const events = [...happened];
+    for (const event of happened) {
+      if (event.kind !== 'watchpoint' || events.some(({ kind }) => kind === 'exited')) continue;
+      const access = await carryOut(event, this.breakpoints.behind(event.ids), this.target, this.disassembler);
+      accesses.set(event, access.text);
+      events.push(...access.events);
+    }
+    return { events, accesses };
   }
 
   /** Nothing when no filter takes it: the guest gets it back when it goes on. */

@@ -125,20 +125,32 @@ class Formatter {
     return `0x${address.toString(16)}${symbol === undefined ? '' : ` <${symbol}>`}`;
   }
 
-  /** A NUL-terminated string, read page by page: what lies behind its end may not be there. */
+  /** A NUL-terminated string, read page by page: what lies behind its end may not be there. The sections of an image end in
+   *  the middle of pages too, often with a string. */
   async #stringAt(address: bigint): Promise<string> {
     const parts: number[] = [];
     const { limit } = this.options;
     for (let at = address; parts.length < limit; ) {
       const toPageEnd = 4096 - Number(at & 0xfffn);
       const length = Math.min(toPageEnd, limit - parts.length);
-      const bytes = await this.access.read(at, length);
+      const bytes = await this.#readSome(at, length);
       const end = bytes.indexOf(0);
-      parts.push(...bytes.subarray(0, end < 0 ? length : end));
+      parts.push(...bytes.subarray(0, end < 0 ? bytes.length : end));
       if (end >= 0) return quotedText(parts);
-      at = BigInt.asUintN(64, at + BigInt(length));
+      at = BigInt.asUintN(64, at + BigInt(bytes.length));
     }
     return `${quotedText(parts)}...`;
+  }
+
+  /** Up to `length` bytes, one at least; the fault of the first where there is none. */
+  async #readSome(address: bigint, length: number): Promise<Uint8Array> {
+    for (let size = length; ; size >>= 1) {
+      try {
+        return await this.access.read(address, size);
+      } catch (error) {
+        if (!(error instanceof MemoryFault) || size === 1) throw error;
+      }
+    }
   }
 
   async #composite(value: Value, depth: number): Promise<string> {

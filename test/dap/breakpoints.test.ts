@@ -214,6 +214,8 @@ test('data breakpoints: info, set, hit', async () => {
   await fake.client.request('continue', { threadId: 1 });
   const { body } = await fake.client.waitFor('stopped');
   assert.equal(body.reason, 'data breakpoint');
+  assert.match(body.description, /`str x1, \[x2\]` at 0x\w+ accessed 8 bytes at 0x\w+, which were 0x0 and are 0x2/);
+  assert.equal(fake.target.get(0, 'pc'), addressOf('start_kernel', 10), 'behind the access');
   assert.match(await fake.client.refused('setDataBreakpoints', { breakpoints: [{ dataId: 'x' }] }), /no data `x`/);
 });
 

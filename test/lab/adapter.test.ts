@@ -20,6 +20,7 @@ type Vmm = 'kvmtool' | 'qemu';
 interface Stop {
   readonly reason: string;
   readonly threadId: number;
+  readonly description: string;
   readonly hitBreakpointIds?: readonly number[];
 }
 
@@ -391,7 +392,10 @@ describe('adapter', () => {
         breakpoints: [{ dataId, accessType: 'write' }],
       });
       assert.equal(data.breakpoints[0].verified, true, data.breakpoints[0].message);
-      assert.equal((await user.go('continue')).reason, 'data breakpoint');
+      const written = await user.go('continue');
+      assert.equal(written.reason, 'data breakpoint');
+      const [, old = 0, now = 0] = /which were (0x\w+) and are (0x\w+)/.exec(written.description) ?? [];
+      assert.equal(BigInt(now), BigInt(old) + 1n, written.description);
       await user.client.request('setDataBreakpoints', { breakpoints: [] });
 
       const hits = await user.client.request('setFunctionBreakpoints', {
