@@ -29,6 +29,8 @@ export interface Instruction {
   /** Bytes. */
   readonly length: number;
   readonly kind: 'call' | 'return' | 'jump' | 'other';
+  /** Of a call to an address that the instruction itself names: bytes from the instruction to there. */
+  readonly displacement?: bigint;
 }
 
 /** The interrupted context that an exception entry left behind, for unwinding through it. */

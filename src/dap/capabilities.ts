@@ -16,6 +16,8 @@ export const capabilities = {
   supportsSetVariable: true,
   supportsSetExpression: true,
   supportsSteppingGranularity: true,
+  supportsStepInTargetsRequest: true,
+  supportsGotoTargetsRequest: true,
   supportsDisassembleRequest: true,
   supportsReadMemoryRequest: true,
   supportsWriteMemoryRequest: true,

@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { Gva } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
 import type { Debugger } from '../debugger/debugger.ts';
 import { type FramePosition, innermostFrame } from '../debugger/scope.ts';
@@ -70,6 +71,8 @@ export interface RequestContext {
   readonly signal: AbortSignal;
   readonly frames: Handles<FrameHandle>;
   readonly variables: Handles<VariableHandle>;
+  /** Places to jump to, and functions to step into. */
+  readonly places: Handles<Gva>;
   /** The guest of this session; undefined before launch or attach. */
   guest: Guest | undefined;
   /** Runs once the response is sent: for what makes events that must come behind it. */

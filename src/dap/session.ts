@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
+import type { Gva } from '../base/address.ts';
 import { messageOf, SessionError, TargetError, UserError } from '../base/errors.ts';
 import type { Client, ClientFeatures, FrameHandle, RequestContext, Services, VariableHandle } from './context.ts';
 import { Fields } from './fields.ts';
@@ -28,6 +29,7 @@ export class Session {
   };
   readonly #frames = new Handles<FrameHandle>('stack frame');
   readonly #variables = new Handles<VariableHandle>('variable');
+  readonly #places = new Handles<Gva>('target');
   readonly #active = new Map<number, AbortController>();
   readonly #reverse = new Map<number, { resolve(body: unknown): void; reject(error: Error): void }>();
   readonly #client: Client;
@@ -164,6 +166,7 @@ export class Session {
       signal: active.signal,
       frames: this.#frames,
       variables: this.#variables,
+      places: this.#places,
       get guest() {
         return session.#guest;
       },

@@ -2,6 +2,7 @@ import type { Handler } from './context.ts';
 import * as breakpoints from './requests/breakpoints.ts';
 import * as evaluation from './requests/evaluation.ts';
 import * as execution from './requests/execution.ts';
+import * as jumps from './requests/jumps.ts';
 import * as lifecycle from './requests/lifecycle.ts';
 import * as memory from './requests/memory.ts';
 import * as stack from './requests/stack.ts';
@@ -31,6 +32,9 @@ export const handlers: Readonly<Record<string, Handler>> = {
   next: execution.next,
   stepIn: execution.stepIn,
   stepOut: execution.stepOut,
+  stepInTargets: jumps.stepInTargets,
+  gotoTargets: jumps.gotoTargets,
+  goto: jumps.goTo,
   threads: execution.threads,
 
   stackTrace: stack.stackTrace,

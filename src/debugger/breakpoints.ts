@@ -2,6 +2,7 @@ import { Gva, hex } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
 import type { TrapClass } from '../linux/traps.ts';
 import type { CodeLocation } from '../symbols/image.ts';
+import { PathPattern } from '../symbols/sourcePaths.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import { type Conditions, type ParsedConditions, parseConditions } from './conditions.ts';
 import { filterNamed, trapFilterOf } from './exceptions.ts';
@@ -231,7 +232,9 @@ export class Breakpoints {
     if (request.kind === 'function') {
       // Symbol tables are full of symbols without a name.
       if (request.name === '') throw new UserError('The function name is empty.');
-      const locations = symbols.functionBreakpoint(request.name);
+      const [, file, name = request.name] = /^(.+):([^:]+)$/.exec(request.name) ?? [];
+      const locations = symbols.functionBreakpoint(name);
+      if (file !== undefined) return inFile(locations, file, name);
       if (locations.length > 0) return locations;
       // Assembly has no line table entry for its prologue: its first instruction it is.
       const named = symbols.named(request.name).filter((symbol) => symbol.kind !== 'object');
@@ -260,6 +263,19 @@ export class Breakpoints {
     const row = this.symbols?.lineAt(address);
     return row ? { ...row, address } : { ...noLocation, address };
   }
+}
+
+/** Of functions of one name, those of the file whose path ends as the user says (gdb's `FILE:FUNCTION`). */
+function inFile(locations: readonly CodeLocation[], file: string, name: string): readonly CodeLocation[] {
+  const pattern = new PathPattern(file);
+  const found = locations.filter((location) => pattern.rank(location.file) > 0);
+  if (found.length > 0) return found;
+  const files = [...new Set(locations.map((location) => location.file))].filter((path) => path !== '');
+  throw new UserError(
+    files.length === 0
+      ? `There is no function \`${name}\`.`
+      : `There is no function \`${name}\` in ${file}; there is in ${files.slice(0, 5).join(', ')}.`,
+  );
 }
 
 const noLocation = { file: '', directory: '', line: 0, column: 0 };

@@ -1,3 +1,4 @@
+import { type Gva, hex } from '../base/address.ts';
 import { messageOf, SessionError, TargetError, UserError } from '../base/errors.ts';
 import type { ExitStatus, StopEvent, Target, Vcpu } from '../target/target.ts';
 import { type Breakpoint, type BreakpointRequest, type BreakpointStatus, Breakpoints } from './breakpoints.ts';
@@ -47,6 +48,7 @@ const importance: readonly StopReason[] = [
   'data breakpoint',
   'exception',
   'pause',
+  'goto',
 ];
 
 /** A debugged guest: the composition of a target, symbols and what the user wants of them. Starts stopped.
@@ -126,14 +128,25 @@ export class Debugger {
   }
 
   /** Prepares a step of one vCPU; the function it resolves to starts it. UserError when it is not possible. */
-  async prepareStep(kind: StepKind, granularity: Granularity, vcpu: Vcpu): Promise<() => void> {
+  async prepareStep(kind: StepKind, granularity: Granularity, vcpu: Vcpu, into?: Gva): Promise<() => void> {
     const context = this.stopped();
-    const plan = await planStep(kind, granularity, context, vcpu);
+    const plan = await planStep(kind, granularity, context, vcpu, into);
     context.check();
     return () => {
       this.stopped();
       this.#begin(plan);
     };
+  }
+
+  /** Has a vCPU go on at another place, and shows that as a stop; nothing of the guest is executed. The function it
+   *  resolves to tells the user. */
+  async jump(vcpu: Vcpu, address: Gva): Promise<() => void> {
+    this.stopped();
+    this.#execution.renew();
+    const { context } = this.#execution;
+    await context.writeRegister(vcpu, this.target.architecture.programCounter, address);
+    const where = this.symbols?.describe(address) ?? hex(address);
+    return () => this.#publish([{ vcpu, reason: 'goto', description: `Jumped to ${where}`, breakpointIds: [] }]);
   }
 
   /** Stops the guest, if it runs. The one call that overtakes the others. */

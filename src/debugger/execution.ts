@@ -23,7 +23,8 @@ export type StopReason =
   | 'data breakpoint'
   | 'exception'
   | 'step'
-  | 'pause';
+  | 'pause'
+  | 'goto';
 
 /** One thing the user should hear of at a stop. */
 export interface Cause {

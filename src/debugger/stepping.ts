@@ -21,16 +21,18 @@ export type StepPlan = (execution: Execution) => Promise<StepResult>;
 // A prologue is a handful of instructions; anything longer is not one.
 const prologueLimit = 64;
 
-/** Prepares a step, so that what makes it impossible is known before the guest runs. */
+/** Prepares a step, so that what makes it impossible is known before the guest runs. `into`: the function that a step into
+ *  a line is meant for; the others that the line calls are run through. */
 export async function planStep(
   kind: StepKind,
   granularity: Granularity,
   context: StopContext,
   vcpu: Vcpu,
+  into?: Gva,
 ): Promise<StepPlan> {
   if (kind === 'out') return planStepOut(context, vcpu);
   const line = granularity === 'line' ? context.symbols?.lineAt(await context.pc(vcpu)) : undefined;
-  const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu);
+  const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu, into);
   // Code without lines (assembly of other people, user space) is stepped by the instruction.
   if (!line || !context.symbols) return (execution) => stepper(execution).instruction(kind === 'next');
   return (execution) => stepper(execution).line(kind, line);
@@ -45,6 +47,26 @@ async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> 
     const movement = await execution.run([waypoint], vcpu);
     return { movement, completedOn: movement.arrived[0] };
   };
+}
+
+/** The functions that the rest of a vCPU's line calls by name, in the order of the code. */
+export async function callsOnLine(context: StopContext, vcpu: Vcpu): Promise<readonly Gva[]> {
+  const { symbols } = context;
+  const pc = await context.pc(vcpu);
+  const row = symbols?.lineAt(pc);
+  if (symbols === undefined || row === undefined) return [];
+  const { architecture } = context.target;
+  const code = await context.memory(vcpu).read(pc, Number(row.end - pc));
+  const functions = new Set<Gva>();
+  for (let offset = 0; offset < code.length; ) {
+    const { length, kind, displacement } = architecture.decode(code.subarray(offset));
+    if (kind === 'call' && displacement !== undefined) {
+      const found = symbols.at(BigInt.asUintN(64, pc + BigInt(offset) + displacement));
+      if (found) functions.add(Gva(found.symbol.address + symbols.bias));
+    }
+    offset += length;
+  }
+  return [...functions];
 }
 
 /** Where a call returns to. Other tasks and deeper activations pass the same address with another stack pointer; the
@@ -66,6 +88,7 @@ class Stepper {
     private readonly execution: Execution,
     private readonly symbols: KernelSymbols | undefined,
     private vcpu: Vcpu,
+    private readonly into?: Gva,
   ) {}
 
   /** One instruction, or with `over` a whole call. */
@@ -113,6 +136,7 @@ class Stepper {
     const pc = await this.#pc();
     // The first instructions may have no lines of their own: room for ftrace lies before a function's low_pc.
     const found = this.symbols?.at(pc);
+    if (found && this.into !== undefined && pc - found.offset !== this.into) return this.#leave(callSite);
     const entry = found && this.symbols?.entryOf(pc - found.offset);
     const end = entry !== undefined && entry >= pc && entry <= pc + BigInt(4 * prologueLimit) ? entry : pc;
     if (!this.symbols?.lineAt(end)) return this.#leave(callSite);

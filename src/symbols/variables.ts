@@ -2,7 +2,7 @@
 
 import { DW_AT, DW_TAG } from './dwarf/constants.ts';
 import type { Die, Dies } from './dwarf/dies.ts';
-import { DW_OP } from './dwarf/operations.ts';
+import { isStaticPlace } from './dwarf/operations.ts';
 import type { DwarfTypes } from './dwarf/types.ts';
 import type { Unit } from './dwarf/unit.ts';
 import type { Type } from './types.ts';
@@ -77,10 +77,7 @@ export class Variables {
   #kind(die: Die): Variable['kind'] {
     if (die.tag === DW_TAG.formalParameter) return 'argument';
     const location = this.dies.attribute(die, DW_AT.location);
-    if (location?.kind !== 'bytes') return 'local';
-    const operation = location.bytes[0];
-    const isStatic = operation === DW_OP.addr || operation === DW_OP.addrx || operation === DW_OP.gnuAddrIndex;
-    return isStatic ? 'static' : 'local';
+    return location?.kind === 'bytes' && isStaticPlace(location.bytes) ? 'static' : 'local';
   }
 
   #isDefined(die: Die): boolean {

@@ -219,6 +219,16 @@ test('data breakpoints: info, set, hit', async () => {
   assert.match(await fake.client.refused('setDataBreakpoints', { breakpoints: [{ dataId: 'x' }] }), /no data `x`/);
 });
 
+test('a function of a file', async () => {
+  const { client } = await atEntry();
+  const set = async (name: string) =>
+    (await client.request('setFunctionBreakpoints', { breakpoints: [{ name }] })).breakpoints[0];
+  assert.equal((await set('helper.c:helper')).instructionReference, hex(addressOf('helper', 2)), 'behind the prologue');
+  assert.equal((await set('lib/helper.c:helper')).verified, true);
+  assert.match((await set('main.c:helper')).message, /no function `helper` in main.c; there is in lib\/helper.c/);
+  assert.match((await set('main.c:nothing')).message, /no function `nothing`/);
+});
+
 test('breakpoint locations, and breakpoints in listings', async () => {
   const { client } = await atEntry();
   const locations = await client.request('breakpointLocations', { source: { path: main }, line: 10, endLine: 13 });

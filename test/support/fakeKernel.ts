@@ -75,6 +75,12 @@ const program: readonly Line[] = [
   { code: ret },
   { label: 'secondary', file: main, line: 40, code: add(4, 4, 1) },
   { file: main, line: 41, code: b('secondary') },
+  { label: 'twice', file: main, line: 50, code: push },
+  { file: main, line: 50, code: frame },
+  { file: main, line: 51, code: bl('helper') },
+  { file: main, line: 51, code: bl('inner') },
+  { file: main, line: 52, code: pop },
+  { file: main, line: 52, code: ret },
 ];
 
 const labels = new Map<string, bigint>();
@@ -112,7 +118,8 @@ const located = (row: LineRow): CodeLocation => ({ ...row, address: row.start })
 // CFI as GCC makes it for these prologues: CFA is sp until the push, sp + 16 after it.
 function unwindRow(address: bigint): UnwindRow | undefined {
   const symbol = symbols.find((each) => address >= each.address && address < each.address + each.size);
-  if (symbol?.kind !== 'function' || !['start_kernel', 'helper', 'inner'].includes(symbol.name)) return undefined;
+  if (symbol?.kind !== 'function' || !['start_kernel', 'helper', 'inner', 'twice'].includes(symbol.name))
+    return undefined;
   const common = { returnAddress: 30, signalFrame: false, returnAddressSigned: false };
   const last = symbol.address + symbol.size - 4n;
   if (address === symbol.address || (address === last && symbol.name !== 'start_kernel')) {

@@ -20,8 +20,10 @@ const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask)
 //   1001                        BLRAA, BLRAB
 const branchRegister = (opc: number): Pattern => [0xffff_0000, (0xd61f_0000 | (opc << 21)) >>> 0];
 
+const BL: Pattern = [0xfc00_0000, 0x9400_0000];
+
 const patterns: readonly (readonly [pattern: Pattern, kind: Instruction['kind']])[] = [
-  [[0xfc00_0000, 0x9400_0000], 'call'], // BL
+  [BL, 'call'],
   [branchRegister(0b0001), 'call'],
   [branchRegister(0b1001), 'call'],
   [branchRegister(0b0010), 'return'],
@@ -42,7 +44,9 @@ export const instructionWord = (bytes: Uint8Array): number =>
 
 export function decodeWord(word: number): Instruction {
   const kind = patterns.find(([pattern]) => matches(word, pattern))?.[1] ?? 'other';
-  return { length: 4, kind };
+  if (!matches(word, BL)) return { length: 4, kind };
+  // 25:0 imm26, in instructions.
+  return { length: 4, kind, displacement: 4n * BigInt.asIntN(26, BigInt(word)) };
 }
 
 export const decode = (bytes: Uint8Array): Instruction => decodeWord(instructionWord(bytes));

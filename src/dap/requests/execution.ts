@@ -1,5 +1,6 @@
 import type { StepKind } from '../../debugger/stepping.ts';
 import { debuggerOf, type Handler, stopped, threadId, vcpuOf } from '../context.ts';
+import { chosenPlace } from './jumps.ts';
 
 // Named apart from the statement; the table gives it its name.
 export const resume: Handler = (args, context) => {
@@ -25,6 +26,7 @@ const step =
       kind,
       granularity === 'instruction' ? 'instruction' : 'line',
       vcpu,
+      kind === 'in' ? chosenPlace(args, context) : undefined,
     );
     context.afterResponse(start);
     return undefined;

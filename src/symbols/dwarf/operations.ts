@@ -88,3 +88,25 @@ export const DW_OP = {
   gnuConstIndex: 0xfc,
   gnuVariableValue: 0xfd,
 } as const;
+
+/**
+ * Whether a location description is the place of a variable of static storage: begins with an address of the program's.
+ * In front of it may be empty pieces, for members that were optimised away (DWARF 5, 2.6.1.2). An address that is itself
+ * the value is of what a pointer points to.
+ */
+export function isStaticPlace(expression: Uint8Array): boolean {
+  const uleb = (at: number): number => {
+    let end = at;
+    while (((expression[end] ?? 0) & 0x80) !== 0) end++;
+    return end + 1;
+  };
+  let at = 0;
+  while (expression[at] === DW_OP.piece) at = uleb(at + 1);
+  const operation = expression[at];
+  if (operation === DW_OP.addr) {
+    // The operand has the size of addresses: 8 or 4 bytes.
+    return ![at + 5, at + 9].some((end) => end === expression.length - 1 && expression[end] === DW_OP.stackValue);
+  }
+  if (operation !== DW_OP.addrx && operation !== DW_OP.gnuAddrIndex) return false;
+  return expression[uleb(at + 1)] !== DW_OP.stackValue;
+}

@@ -45,7 +45,7 @@ export interface IndexBytes {
 
 const magic = 'kvmdbgNI';
 /** Changes with the layout, and with what the scan finds. */
-const version = 4;
+const version = 5;
 const checksumAt = 12;
 const keySizeAt = 16;
 const fixedBytes = 20 + tableNames.length * 8 + 4;

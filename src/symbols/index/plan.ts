@@ -3,7 +3,6 @@
 import type { Abbreviation } from '../dwarf/abbreviations.ts';
 import { DW_AT, DW_FORM, DW_TAG } from '../dwarf/constants.ts';
 import { fixedSize } from '../dwarf/forms.ts';
-import { DW_OP } from '../dwarf/operations.ts';
 
 export type Role =
   /** Neither it nor its children matter. */
@@ -68,10 +67,6 @@ const constantForms: ReadonlySet<number> = new Set([
   DW_FORM.data4,
   DW_FORM.implicitConst,
 ]);
-
-/** Whether the expression that begins with an operation is the address of a variable of static storage. */
-export const isAddress = (operation: number | undefined): boolean =>
-  operation === DW_OP.addr || operation === DW_OP.addrx || operation === DW_OP.gnuAddrIndex;
 
 const roleOf = (abbreviation: Abbreviation): Role => {
   // What completes a declaration has its own entry, here or in another unit.

@@ -7,9 +7,10 @@ import type { AbbreviationTable } from '../dwarf/abbreviations.ts';
 import { DW_AT } from '../dwarf/constants.ts';
 import type { Dies } from '../dwarf/dies.ts';
 import type { FormValue } from '../dwarf/forms.ts';
+import { isStaticPlace } from '../dwarf/operations.ts';
 import type { UnitHeader } from '../dwarf/unit.ts';
 import { hashOf, hashOfBytes } from './nameHash.ts';
-import { type FixedField, isAddress, type Plan, planOf } from './plan.ts';
+import { type FixedField, type Plan, planOf } from './plan.ts';
 
 /** A name without its text: from 0 on an offset in .debug_str, below that -1 - an index into `NameScan.texts`. Kernels
  *  repeat each name in hundreds of units, so text is looked at once, in the end. */
@@ -280,7 +281,7 @@ class UnitWalk {
   #hasAddress(plan: Plan, at: number): boolean {
     if (!plan.hasExpression) return false;
     const location = this.#value(plan, at, DW_AT.location);
-    return location?.kind === 'bytes' && isAddress(location.bytes[0]);
+    return location?.kind === 'bytes' && isStaticPlace(location.bytes);
   }
 
   /** An attribute of the entry whose attributes begin at `at`. */
