@@ -114,8 +114,11 @@ async function main(): Promise<void> {
   try {
     const client = await adapter.connect();
     await client.request('initialize', { adapterID: 'kvm', linesStartAt1: true, columnsStartAt1: true });
-    title(`launch: ${vmm} with Debian's arm64 kernel, 2 vCPUs, stopOnEntry`);
-    const launched = client.request('launch', guestConfiguration(vmm, { cpus: 2, parameters: 'guest.do=ticks' }));
+    title(`launch: ${vmm} with Debian's arm64 kernel, KASLR on, 2 vCPUs, stopOnEntry`);
+    const launched = client.request(
+      'launch',
+      guestConfiguration(vmm, { cpus: 2, parameters: 'guest.do=ticks', kaslr: true }),
+    );
     await Promise.race([client.waitFor('initialized'), launched]);
     const { breakpoints } = await client.request('setBreakpoints', {
       source: { path: 'init/main.c' },
