@@ -14,7 +14,8 @@ export interface Variable {
   readonly type: Type;
   /** Its entry in .debug_info, which finds its value. */
   readonly die: number;
-  /** Blocks around it; a deeper one hides those of the same name further out. */
+  /** Blocks around it; a deeper one hides those of the same name further out. -1 in a block that kept no code: it hides
+   *  none. */
   readonly depth: number;
 }
 
@@ -51,10 +52,11 @@ export class Variables {
     return { name, kind: this.#kind(die), type: this.types.of(die), die: offset, depth: 0 };
   }
 
-  #collect(parent: Die, pc: bigint, depth: number, found: Map<string, Variable>): void {
+  #collect(parent: Die, pc: bigint, blocks: number, found: Map<string, Variable>): void {
+    const depth = parent.tag === DW_TAG.lexicalBlock && !hasCode(parent) ? -1 : blocks;
     for (const die of this.dies.children(parent)) {
       if (die.tag === DW_TAG.lexicalBlock) {
-        if (depth < blockLimit && this.#contains(die, pc)) this.#collect(die, pc, depth + 1, found);
+        if (blocks < blockLimit && this.#contains(die, pc)) this.#collect(die, pc, blocks + 1, found);
         continue;
       }
       if (die.tag !== DW_TAG.variable && die.tag !== DW_TAG.formalParameter) continue;
@@ -67,10 +69,10 @@ export class Variables {
     }
   }
 
-  /** A block without addresses of its own has those of what is around it (3.5). */
+  /** The variables of a block that kept no code are told with those of what is around it, as gdb does. */
   #contains(block: Die, pc: bigint): boolean {
     const { attributes, unit } = block;
-    if (!attributes.has(DW_AT.lowPc) && !attributes.has(DW_AT.ranges)) return true;
+    if (!hasCode(block)) return true;
     return this.dies.units.codeRanges(attributes, unit).some(({ start, end }) => pc >= start && pc < end);
   }
 
@@ -86,6 +88,10 @@ export class Variables {
     );
   }
 }
+
+/** The compiler attributes addresses to a block (3.5). Macros leave many blocks beside each other that have none, with
+ *  variables of the same names (`__ptr`, `__ret`), all optimised away. */
+const hasCode = ({ attributes }: Die): boolean => attributes.has(DW_AT.lowPc) || attributes.has(DW_AT.ranges);
 
 /** Blocks are nested as deep as programmers nest them. */
 const blockLimit = 256;

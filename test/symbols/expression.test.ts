@@ -6,6 +6,7 @@ import { DW_AT } from '../../src/symbols/dwarf/constants.ts';
 import type { Die, Dies } from '../../src/symbols/dwarf/dies.ts';
 import { type ExpressionContext, evaluateLocation, evaluateNumber } from '../../src/symbols/dwarf/expression.ts';
 import type { Location } from '../../src/symbols/dwarf/location.ts';
+import { isStaticPlace } from '../../src/symbols/dwarf/operations.ts';
 import type { Unit } from '../../src/symbols/dwarf/unit.ts';
 
 const bias = 0x100_0000n;
@@ -177,4 +178,24 @@ test('damaged expressions end in an error, and soon', async () => {
       name,
     );
   }
+});
+
+test('places of variables of static storage', () => {
+  const address = [0x03, 1, 2, 3, 4, 5, 6, 7, 0x9f];
+  const table: [string, number[], boolean][] = [
+    ['an address', address, true],
+    ['an address of 4 bytes', [0x03, 1, 2, 3, 4], true],
+    ['an indexed address', [0xa1, 0x81, 1], true],
+    ['one of a split unit', [0xfb, 3], true],
+    ['behind an empty piece', [0x93, 0x84, 0, 0xa1, 3, 0x93, 4], true],
+    ['computed from what is there', [0xa1, 3, 0x94, 1, 0x9f], true],
+    ['an address that is the value', [...address, 0x9f], false],
+    ['one of 4 bytes', [0x03, 1, 2, 3, 4, 0x9f], false],
+    ['an indexed one', [0xa1, 0x81, 1, 0x9f], false],
+    ['on the stack', [0x91, 0x10], false],
+    ['an empty piece only', [0x93, 4], false],
+    ['cut short', [0x93, 0x80], false],
+    ['nothing', [], false],
+  ];
+  for (const [name, bytes, expected] of table) assert.equal(isStaticPlace(Uint8Array.from(bytes)), expected, name);
 });

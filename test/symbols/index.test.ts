@@ -72,11 +72,16 @@ class UnitWriter {
     const declared = this.offsets.get(`${text} declared`) ?? 0;
     this.#entry(text, 10).u32(declared).uleb(9).u8(0x03).u64(0x2000);
   }
-  /** A function with a block, in which there is a static and a local variable. */
+  /** A variable whose first member was optimised away. */
+  withoutFirst(text: string): void {
+    this.#entry(text, 8).u32(this.#str(text)).uleb(13).u8(0x93, 4, 0x03).u64(0x1000).u8(0x93, 4);
+  }
+  /** A function with a block, in which there are statics, one without its first member, and a local variable. */
   function(text: string, statically: string, locally: string): void {
     this.#entry(text, 11).u32(this.#str(text));
     this.dies.uleb(12);
     this.variable(statically);
+    this.withoutFirst(`rest of ${statically}`);
     this.dies.uleb(8).u32(this.#str(locally)).uleb(2).u8(0x91, 0x10); // DW_OP_fbreg
     this.dies.u8(0, 0);
   }
@@ -188,6 +193,7 @@ for (const indexed of [false, true]) {
       [at(first, 'counter'), at(second, 'counter')],
       'a static, a global',
     );
+    assert.deepEqual(file.variablesNamed('rest of counter'), [at(first, 'rest of counter')]);
     assert.deepEqual(file.variablesNamed('local'), []);
     assert.deepEqual(file.variablesNamed('root'), [at(first, 'root')], 'named by its declaration');
     assert.deepEqual(file.variablesNamed('jiffies'), [at(first, 'jiffies declared')], 'defined by a linker script');
