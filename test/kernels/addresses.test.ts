@@ -1,24 +1,10 @@
 // Functions, lines and inlined calls of random addresses, against three programs: what two of them say is right.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { addressSubcommand } from '../../src/command/address.ts';
 import { type Architecture, architectures, Kernel, linesOf, seeded } from './kernel.ts';
-import { binutils, elfutils, type Frame, type Frames, llvm } from './symbolizers.ts';
+import { binutils, chainOf, elfutils, type Frame, type Frames, framesOf, llvm, majority } from './symbolizers.ts';
 
 const count = 10_000;
-
-/** What `kvm-debug symbols VMLINUX addr` prints as JSON. */
-interface Answer {
-  readonly address: string;
-  readonly function: string | null;
-  readonly file: string | null;
-  readonly line: number | null;
-  readonly inlined: readonly {
-    readonly function: string;
-    readonly file: string | null;
-    readonly line: number | null;
-  }[];
-}
 
 interface Functions {
   /** By address: a symbol that has a size. */
@@ -53,16 +39,6 @@ function someAddresses({ sizes }: Functions): readonly string[] {
   return [...chosen].sort((a, b) => (a < b ? -1 : 1)).map((address) => `0x${address.toString(16)}`);
 }
 
-/** A frame as text, without what the programs agree to differ in:
- *  - a file is relative to the compilation directory or not, and `//` and `/./` are left in paths or not;
- *  - where there is no line some print `??`, some the name of the STT_FILE symbol;
- *  - of `name.isra.0` and its like some print the symbol, some DW_AT_name. */
-const textOf = ({ function: name, file, line }: Frame): string => {
-  const path = file.replace(/^debian\/build\/build_\w+?_none_cloud-\w+?\//, '').replaceAll(/\/(\.?\/)+/g, '/');
-  return `${name.replace(/(\.(part|isra|constprop)\.\d+|\.cold)+$/, '')} ${line === 0 ? '??' : `${path}:${line}`}`;
-};
-const chainOf = (frames: readonly Frame[]): string => frames.map(textOf).join(', from ');
-
 async function answers(kernel: Kernel, architecture: Architecture, addresses: readonly string[]): Promise<Frames[]> {
   const question = { path: kernel.vmlinux, architecture, addresses };
   const programs = { binutils, elfutils, llvm };
@@ -87,16 +63,11 @@ describe('addresses, against binutils, elfutils and LLVM', () => {
       const classes = { equal: 0, undecided: 0, alias: 0, patchable: 0 };
       const unexplained: string[] = [];
       try {
-        const ours = (await addressSubcommand.run(image, addresses)).json() as readonly Answer[];
-        for (const { address, inlined, ...innermost } of ours) {
-          const frames = [innermost, ...inlined].map(({ function: name, file, line }) => ({
-            function: name ?? '',
-            file: file ?? '',
-            line: line ?? 0,
-          }));
+        const ours = await framesOf(image, addresses);
+        for (const [address, frames] of ours) {
           const mine = chainOf(frames);
           const [a, b, c] = theirs.map((each) => chainOf(each.get(address) ?? []));
-          const decided = a === b || a === c ? a : b === c ? b : undefined;
+          const decided = majority([a, b, c]);
           const start = image.symbolAt(BigInt(address))?.symbol.address ?? 0n;
           if (decided === mine) classes.equal++;
           else if (decided === undefined) classes.undecided++;

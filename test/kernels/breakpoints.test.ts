@@ -1,7 +1,8 @@
 // Where a breakpoint on a function goes, against gdb. Each difference belongs to a class that is named here.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { architectures, Kernel, linesOf, outputOf, seeded } from './kernel.ts';
+import { breakOn, placesOf } from './gdbBreakpoints.ts';
+import { architectures, Kernel, linesOf, seeded } from './kernel.ts';
 
 const count = 1000;
 
@@ -18,47 +19,17 @@ async function someFunctions(kernel: Kernel): Promise<readonly string[]> {
   return [...chosen];
 }
 
-/** gdb's answer: `@NAME` before each command, then the table of all breakpoints. */
-async function askGdb(kernel: Kernel): Promise<string> {
-  const commands = (await someFunctions(kernel)).flatMap((name) => ['-ex', `echo @${name}\\n`, '-ex', `break ${name}`]);
-  const options = [
-    '-nx',
-    '-batch',
-    '-iex',
-    'set debuginfod enabled off',
-    '-ex',
-    'set width 0',
-    '-ex',
-    'set confirm off',
-  ];
-  return outputOf('gdb-multiarch', [...options, ...commands, '-ex', 'info breakpoints', kernel.vmlinux]);
-}
-
-/** Addresses by function. */
-function placesOf(answer: string): Map<string, readonly bigint[]> {
-  const nameOf = new Map<string, string>();
-  const places = new Map<string, bigint[]>();
-  let name = '';
-  for (const line of answer.split('\n')) {
-    if (line.startsWith('@')) {
-      name = line.slice(1);
-      places.set(name, []);
-    }
-    const [, set] = /^Breakpoint (\d+) at/.exec(line) ?? [];
-    if (set !== undefined) nameOf.set(set, name);
-    const [, number = '', address] = /^(\d+)(?:\.\d+)? .* (0x[0-9a-f]{16}) /.exec(line) ?? [];
-    if (address !== undefined) places.get(nameOf.get(number) ?? '')?.push(BigInt(address));
-  }
-  return places;
-}
-
 const sorted = (list: Iterable<bigint>): bigint[] => [...new Set(list)].sort((a, b) => (a < b ? -1 : 1));
 
 describe('breakpoints on functions, against gdb', () => {
   for (const architecture of architectures) {
     test(`${count} of ${architecture}`, async (context) => {
       const kernel = await Kernel.of(architecture);
-      const theirs = placesOf(await kernel.answer(`gdb-breakpoints-${count}`, () => askGdb(kernel)));
+      const theirs = placesOf(
+        await kernel.answer(`gdb-breakpoints-${count}`, async () =>
+          breakOn(kernel.vmlinux, await someFunctions(kernel)),
+        ),
+      );
       assert.equal(theirs.size, count);
       const image = kernel.open();
       const classes = { equal: 0, patchable: 0, clone: 0, entry: 0 };

@@ -2,96 +2,28 @@
 import assert from 'node:assert/strict';
 import { basename, posix } from 'node:path';
 import { describe, test } from 'node:test';
-import { FileTable } from '../../src/symbols/dwarf/fileTable.ts';
-import { IS_STATEMENT, type LineHeader, lineHeaders, runLineProgram } from '../../src/symbols/dwarf/line.ts';
+import { type LineHeader, lineHeaders } from '../../src/symbols/dwarf/line.ts';
 import { DwarfSections } from '../../src/symbols/dwarf/sections.ts';
 import { ElfFile } from '../../src/symbols/elf.ts';
-import { architectures, Kernel, linesOf, seeded } from './kernel.ts';
+import { architectures, Kernel, seeded } from './kernel.ts';
+import { decoded, programsOf, type Row, rowsOf } from './lineRows.ts';
 
 const units = 50;
 const places = 300;
 /** Lines of headers have tens of thousands of places, which take minutes to look at and show no more. */
 const addressLimit = 1000;
 
-/** The programs as readelf shows them: a heading `CU: NAME:`, then rows. */
-async function* programsOf(kernel: Kernel): AsyncGenerator<readonly string[]> {
-  let program: string[] | undefined;
-  for await (const line of linesOf('readelf', ['-W', '--debug-dump=decodedline', kernel.vmlinux])) {
-    if (line.startsWith('CU: ')) {
-      if (program !== undefined) yield program;
-      program = [];
-    } else if (line !== '' && !line.startsWith('File name')) program?.push(line);
-  }
-  if (program !== undefined) yield program;
-}
-
 /** `@NUMBER` and the rows of programs that are chosen with equal chance (reservoir sampling). */
 async function somePrograms(kernel: Kernel): Promise<string> {
   const random = seeded(23);
   const chosen: string[] = [];
   let seen = 0;
-  for await (const program of programsOf(kernel)) {
+  for await (const program of programsOf(kernel.vmlinux)) {
     const place = seen < units ? seen : random(seen + 1);
     if (place < units) chosen[place] = [`@${seen}`, ...program].join('\n');
     seen++;
   }
   return chosen.join('\n');
-}
-
-interface Row {
-  /** `undefined` where readelf gives the last component only: in front of the first change of files. */
-  readonly path: string | undefined;
-  readonly file: string;
-  /** `-` ends a sequence. */
-  readonly line: string;
-  readonly address: string;
-  readonly isStatement: boolean;
-}
-
-/** A row, or, before it, a heading with the path of the rows that follow. */
-function* rowsOf(lines: Iterable<string>, isWanted = (_file: string): boolean => true): Generator<Row> {
-  let path: string | undefined;
-  for (const text of lines) {
-    // Kernels have millions of rows: those of other files are not looked at.
-    if (!text.endsWith(':') && !text.includes(' - ') && !isWanted(text.slice(0, text.indexOf(' ')))) continue;
-    const [, file = '', line = '', address = '', statement] =
-      /^(\S.*?) +(\d+|-) +0x([0-9a-f]+)(?: +\d+)?(?: +(x))? *$/.exec(text) ?? [];
-    if (address === '') {
-      path = text.replace(/:$/, '');
-      continue;
-    }
-    yield { path, file, line, address: BigInt(`0x${address}`).toString(16), isStatement: statement === 'x' };
-    if (line === '-') path = undefined;
-  }
-}
-
-/** The rows of one program as this reader decodes them. */
-function decoded(sections: DwarfSections, header: LineHeader): Row[] {
-  const table = FileTable.read(sections, header);
-  const rows: Row[] = [];
-  let base = 0n;
-  let path = '';
-  runLineProgram(sections.get('.debug_line'), header, {
-    begin(address) {
-      base = address;
-      return true;
-    },
-    row(offset, file, line, _column, flags) {
-      path = table.path(file);
-      rows.push({
-        path,
-        file: basename(path),
-        line: String(line),
-        address: (base + BigInt(offset)).toString(16),
-        isStatement: (flags & IS_STATEMENT) !== 0,
-      });
-    },
-    end(offset) {
-      const address = (base + BigInt(offset)).toString(16);
-      rows.push({ path, file: basename(path), line: '-', address, isStatement: false });
-    },
-  });
-  return rows;
 }
 
 /** Headers of trace points include themselves as `./NAME`: one file by two paths. */
@@ -111,7 +43,7 @@ async function statementsOf(kernel: Kernel, sample: string): Promise<string> {
   const files = new Set([...chosen.keys()].map((place) => basename(place).replace(/:\d+$/, '')));
   for (const [place, addresses] of chosen)
     short.set(basename(place), [...(short.get(basename(place)) ?? []), addresses]);
-  for await (const program of programsOf(kernel)) {
+  for await (const program of programsOf(kernel.vmlinux)) {
     for (const row of rowsOf(program, (file) => files.has(file))) {
       if (!row.isStatement) continue;
       if (row.path !== undefined) chosen.get(placeOf(row))?.push(row.address);

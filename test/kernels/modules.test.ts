@@ -5,36 +5,12 @@ import { addressSubcommand } from '../../src/command/address.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { sizeOf, stripped } from '../../src/symbols/types.ts';
 import { labCache } from '../lab/cache.ts';
-import { architectures, Kernel, linesOf, outputOf, seeded } from './kernel.ts';
+import { contents, type FunctionSymbol } from './functionSymbols.ts';
+import { architectures, Kernel, outputOf, seeded } from './kernel.ts';
 import { binutils, elfutils } from './symbolizers.ts';
 
 const perSection = 500;
 const codeSections = ['.text', '.init.text', '.exit.text', '.text.unlikely'];
-
-interface Symbol {
-  readonly name: string;
-  readonly section: number;
-  readonly value: number;
-  readonly size: number;
-}
-
-/** Functions with a size, and numbers of sections by name, as readelf says. */
-async function contents(
-  path: string,
-): Promise<{ functions: readonly Symbol[]; sections: ReadonlyMap<string, number> }> {
-  const functions: Symbol[] = [];
-  for await (const line of linesOf('readelf', ['-sW', path])) {
-    const [, value, size, type, , , section, name = ''] = line.trim().split(/\s+/);
-    if (type !== 'FUNC' || section === 'UND' || Number(size) === 0) continue;
-    functions.push({ name, section: Number(section), value: Number(`0x${value}`), size: Number(size) });
-  }
-  const sections = new Map<string, number>();
-  for await (const line of linesOf('readelf', ['-SW', path])) {
-    const [, number, name = ''] = /^ +\[ *(\d+)\] (\S+)/.exec(line) ?? [];
-    if (number !== undefined) sections.set(name, Number(number));
-  }
-  return { functions, sections };
-}
 
 const lastComponents = (path: string): string =>
   path
@@ -58,8 +34,8 @@ for (const architecture of architectures) {
           assert.ok(inside.length > 0, section);
           const base = module.sections.find(({ name }) => name === section)?.address ?? 0n;
           const offsets = Array.from({ length: perSection }, () => {
-            const { value, size } = inside[random(inside.length)] ?? { value: 0, size: 1 };
-            return value + random(size);
+            const { value, size } = inside[random(inside.length)] ?? { value: 0n, size: 1 };
+            return value + BigInt(random(size));
           });
           const question = {
             path,
@@ -68,7 +44,7 @@ for (const architecture of architectures) {
             addresses: offsets.map((offset) => `0x${offset.toString(16)}`),
           };
           const [theirs, lines] = await Promise.all([binutils(question), elfutils(question)]);
-          const addresses = offsets.map((offset) => `0x${(base + BigInt(offset)).toString(16)}`);
+          const addresses = offsets.map((offset) => `0x${(base + offset).toString(16)}`);
           const ours = (await addressSubcommand.run(module, addresses)).json() as readonly {
             readonly function: string;
             readonly file: string | null;
@@ -81,7 +57,7 @@ for (const architecture of architectures) {
             const chain = [answer, ...answer.inlined].map(({ function: name, line }) => [baseNameOf(name), line ?? 0]);
             const where = `${section} ${at}`;
             // In front of a patchable function: see addresses.test.ts.
-            if (answer.line === null && module.symbolAt(base + BigInt(offsets[index] ?? 0))) continue;
+            if (answer.line === null && module.symbolAt(base + (offsets[index] ?? 0n))) continue;
             assert.deepEqual(
               chain,
               frames.map(({ function: name, line }) => [baseNameOf(name), line]),
@@ -109,7 +85,7 @@ for (const architecture of architectures) {
         const base = new Map(module.sections.map(({ name, address }) => [name, address]));
         const places = new Map<string, bigint[]>();
         for (const { name, section, value } of functions) {
-          const address = (base.get(nameOf.get(section) ?? '') ?? 0n) + BigInt(value);
+          const address = (base.get(nameOf.get(section) ?? '') ?? 0n) + value;
           places.set(name, [...(places.get(name) ?? []), address]);
         }
         for (const [name, addresses] of places) {
@@ -119,8 +95,8 @@ for (const architecture of architectures) {
         }
         const random = seeded(5);
         for (let round = 0; round < 200; round++) {
-          const { name, section, value, size } = functions[random(functions.length)] as Symbol;
-          const start = (base.get(nameOf.get(section) ?? '') ?? 0n) + BigInt(value);
+          const { name, section, value, size } = functions[random(functions.length)] as FunctionSymbol;
+          const start = (base.get(nameOf.get(section) ?? '') ?? 0n) + value;
           const found = module.functionBreakpoint(name);
           const own = found.filter(({ address }) => address >= start && address < start + BigInt(size));
           // Where a part of it was inlined into the rest there are two.

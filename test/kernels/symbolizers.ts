@@ -1,4 +1,6 @@
-/** What three programs say of addresses: functions and lines, inlined calls included. */
+/** What three programs say of addresses, and this one: functions and lines, inlined calls included. */
+import { addressSubcommand } from '../../src/command/address.ts';
+import type { SymbolFile } from '../../src/symbols/image.ts';
 import { type Architecture, linesOf, outputOf } from './kernel.ts';
 
 export interface Frame {
@@ -77,3 +79,45 @@ export async function llvm(question: Question): Promise<Frames> {
   });
   return new Map(frames);
 }
+
+/** What `kvm-debug symbols VMLINUX addr` prints as JSON. */
+interface Answer {
+  readonly address: string;
+  readonly function: string | null;
+  readonly file: string | null;
+  readonly line: number | null;
+  readonly inlined: readonly {
+    readonly function: string;
+    readonly file: string | null;
+    readonly line: number | null;
+  }[];
+}
+
+/** Frames as `addr` has them. */
+export async function framesOf(image: SymbolFile, addresses: readonly string[]): Promise<Frames> {
+  const answers = (await addressSubcommand.run(image, addresses)).json() as readonly Answer[];
+  return new Map(
+    answers.map(({ address, inlined, ...innermost }) => [
+      address,
+      [innermost, ...inlined].map(({ function: name, file, line }) => ({
+        function: name ?? '',
+        file: file ?? '',
+        line: line ?? 0,
+      })),
+    ]),
+  );
+}
+
+/** A frame as text, without what the programs agree to differ in:
+ *  - a file is relative to the compilation directory or not, and `//` and `/./` are left in paths or not;
+ *  - where there is no line some print `??`, some the name of the STT_FILE symbol;
+ *  - of `name.isra.0` and its like some print the symbol, some DW_AT_name. */
+const textOf = ({ function: name, file, line }: Frame): string => {
+  const path = file.replace(/^debian\/build\/build_\w+?_none_cloud-\w+?\//, '').replaceAll(/\/(\.?\/)+/g, '/');
+  return `${name.replace(/(\.(part|isra|constprop)\.\d+|\.cold)+$/, '')} ${line === 0 ? '??' : `${path}:${line}`}`;
+};
+export const chainOf = (frames: readonly Frame[]): string => frames.map(textOf).join(', from ');
+
+/** What two of three say. */
+export const majority = ([a, b, c]: readonly (string | undefined)[]): string | undefined =>
+  a === b || a === c ? a : b === c ? b : undefined;

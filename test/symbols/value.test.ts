@@ -131,6 +131,22 @@ test('values as text', async () => {
   await assert.rejects(show(memoryValue(int, 0x9000n)), MemoryFault);
 });
 
+test('a string at the end of what memory has', async () => {
+  const end: ValueAccess = {
+    ...access,
+    read: (address, length) =>
+      address + BigInt(length) > 0x101dn
+        ? Promise.reject(new MemoryFault('virtual', address, 'behind the end'))
+        : access.read(address, length),
+  };
+  const options = { depth: 1, limit: 200, describe: () => undefined };
+  // `swapper` and `tail` begin at 0x1010 and 0x1018; nothing ends `tail`.
+  assert.equal(await formatValue(constantValue(pointer(char), 0x1010n), end, options), '0x1010 "swapper"');
+  assert.equal(await formatValue(constantValue(pointer(char), 0x1017n), end, options), '0x1017 ""');
+  const behind = await formatValue(constantValue(pointer(char), 0x1018n), end, options);
+  assert.equal(behind, '0x1018 <cannot access memory at 0x101d>', 'without an end');
+});
+
 test('bit fields, and objects in pieces', async () => {
   const field = (bitOffset: number, bitSize: number): Value => ({
     type: int,
