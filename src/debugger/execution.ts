@@ -187,6 +187,14 @@ export class Execution {
   // Not after each of many single steps, which would make every one of them slower.
   async #reconsider(vcpu: Vcpu): Promise<void> {
     this.#stepped = false;
+    const rewritten = this.target.takeRewritten();
+    for (const breakpoint of this.breakpoints.behind(rewritten)) {
+      const where =
+        breakpoint.location === undefined ? '' : ` of ${breakpoint.location.path}:${breakpoint.location.line}`;
+      const text = `Breakpoint ${breakpoint.id}: the guest has rewritten the code${where}; it may have passed there unseen.`;
+      this.events.log(text, breakpoint);
+    }
+    await this.breakpoints.placement.leaveToGuest(rewritten, this.context, vcpu);
     for (const status of await this.breakpoints.reconsider(this.context, vcpu)) this.events.breakpointChanged(status);
   }
 

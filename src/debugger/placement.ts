@@ -101,6 +101,18 @@ export class Placement {
     return changed;
   }
 
+  /** The guest has written over software breakpoints: automatic ones become hardware ones where one is left, since code
+   *  that the guest rewrites once (alternatives, static keys, ftrace) it may rewrite again. */
+  async leaveToGuest(ids: readonly StopPointId[], context: StopContext, vcpu: Vcpu): Promise<void> {
+    for (const id of ids) {
+      const site = this.#byId.get(id);
+      if (site?.mode !== 'auto') continue;
+      if ((await this.#insert(site, 'hardware', context, vcpu)) !== undefined) continue;
+      this.#byId.delete(id);
+      await context.target.remove(id);
+    }
+  }
+
   async #place(site: MutableSite, context: StopContext, vcpu: Vcpu): Promise<void> {
     if (site.kind === 'data') {
       site.problem = await this.#insert(site, 'watch', context, vcpu);

@@ -84,6 +84,10 @@ export class SerialTarget {
     if (!this.#ended) this.target.interrupt();
   }
 
+  takeRewritten(): readonly StopPointId[] {
+    return this.target.takeRewritten();
+  }
+
   setTrapFilter(filter: TrapFilter | undefined): void {
     this.target.setTrapFilter(filter);
   }

@@ -104,6 +104,9 @@ export interface Target {
    *  TargetError: not mapped, not aligned, the budget is used up, a range that the hardware cannot watch. */
   insert(point: StopPoint, vcpu: Vcpu): Promise<StopPointId>;
   remove(id: StopPointId): Promise<void>;
+  /** Software breakpoints whose place the guest has written over since the last call: it may have passed there unseen.
+   *  What it wrote stays, and is what they are planted over at the next resume. */
+  takeRewritten(): readonly StopPointId[];
 
   /** Plants all stop points and runs all vCPUs until something stops one, then stops all and takes the stop points
    *  out. A vCPU that stands at a stop point executes that instruction first, alone. At least one event. */

@@ -229,6 +229,19 @@ test('a function of a file', async () => {
   assert.match((await set('main.c:nothing')).message, /no function `nothing`/);
 });
 
+test('code that the guest rewrites: the user is told, and the breakpoint becomes a hardware one', async () => {
+  const fake = await atEntry({ target: fakeGuest(1, { mapped: true }) });
+  await setLine(fake, { line: 13 });
+  const software = [...fake.target.points].find(([, { kind }]) => kind === 'software');
+  assert.ok(software !== undefined);
+  fake.target.rewritten.push(software[0]);
+  fake.target.load(software[1].address, new Uint8Array([0x1f, 0x20, 0x03, 0xd5])); // nop
+  assert.equal(await next(fake), 'breakpoint');
+  assert.match(fake.client.outputText('console'), /Breakpoint \d+: the guest has rewritten the code of .*main.c:13/);
+  const kinds = [...fake.target.points.values()].map(({ kind }) => kind);
+  assert.deepEqual(kinds, ['hardware'], 'one stop point, which leaves the code alone');
+});
+
 test('breakpoint locations, and breakpoints in listings', async () => {
   const { client } = await atEntry();
   const locations = await client.request('breakpointLocations', { source: { path: main }, line: 10, endLine: 13 });

@@ -159,6 +159,12 @@ export class FakeTarget implements Target {
     this.#interrupted = true;
   }
 
+  /** What the guest has written over. */
+  rewritten: StopPointId[] = [];
+  takeRewritten(): readonly StopPointId[] {
+    return this.rewritten.splice(0);
+  }
+
   trapFilter: TrapFilter | undefined;
   setTrapFilter(filter: TrapFilter | undefined): void {
     this.trapFilter = filter;

@@ -247,6 +247,10 @@ export class KvmTarget implements Target {
     this.#points.remove(id);
   }
 
+  takeRewritten(): readonly StopPointId[] {
+    return this.#points.takeRewritten();
+  }
+
   setTrapFilter(filter: TrapFilter | undefined): void {
     this.#filter = filter;
   }

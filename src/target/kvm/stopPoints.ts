@@ -45,6 +45,8 @@ export class StopPoints {
   readonly #entries = new Map<StopPointId, Entry>();
   /** What stands in guest memory now, by address: the guest's own bytes. */
   readonly #planted = new Map<Gpa, Uint8Array>();
+  /** Where the guest has written over what was planted. */
+  readonly #rewritten = new Set<Gpa>();
   #lastId = 0;
 
   constructor(
@@ -118,6 +120,12 @@ export class StopPoints {
     return [...this.#entries].filter(([, entry]) => entry.kind === 'software' && entry.gpa === gpa).map(([id]) => id);
   }
 
+  takeRewritten(): readonly StopPointId[] {
+    const ids = [...this.#rewritten].flatMap((gpa) => this.softwareAt(gpa));
+    this.#rewritten.clear();
+    return ids;
+  }
+
   hardwareAt(pc: Gva): readonly StopPointId[] {
     return [...this.#entries].filter(([, entry]) => entry.kind === 'hardware' && entry.gva === pc).map(([id]) => id);
   }
@@ -178,7 +186,7 @@ export class StopPoints {
     if (!original || !found) return;
     if (sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
       this.memory.writeNow(gpa, original);
-    }
+    } else this.#rewritten.add(gpa);
     this.#planted.delete(gpa);
     this.journal.strike(memoryKey(found.hva));
   }
