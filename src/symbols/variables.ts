@@ -28,7 +28,10 @@ export class Variables {
   /** What the function or inlined copy at `scope` has at `pc`, arguments first, hidden ones left out. */
   of(scope: number, pc: bigint): readonly Variable[] {
     const found = new Map<string, Variable>();
-    this.#collect(this.dies.at(scope), pc, 0, found);
+    const instance = this.dies.at(scope);
+    this.#collect(instance, pc, 0, found);
+    const abstract = this.dies.referenced(instance, DW_AT.abstractOrigin);
+    if (abstract !== undefined) this.#inherit(abstract, found);
     const order = { argument: 0, local: 1, static: 2 };
     return [...found.values()].sort((a, b) => order[a.kind] - order[b.kind]);
   }
@@ -66,6 +69,16 @@ export class Variables {
       const known = found.get(name);
       if (known !== undefined && known.depth > depth) continue;
       found.set(name, { name, kind: this.#kind(die), type: this.types.of(die), die: die.offset, depth });
+    }
+  }
+
+  /** What an instance has no entry for, its abstract instance has: what was optimised away, of which clang leaves the entries
+   *  out, and statics. Another variable of that name further out is not meant. gdb: inherit_abstract_dies. */
+  #inherit(abstract: Die, found: Map<string, Variable>): void {
+    for (const die of this.dies.children(abstract)) {
+      if (die.tag !== DW_TAG.variable && die.tag !== DW_TAG.formalParameter) continue;
+      const variable = die.attributes.has(DW_AT.declaration) ? undefined : this.at(die.offset);
+      if (variable !== undefined && !found.has(variable.name)) found.set(variable.name, variable);
     }
   }
 

@@ -122,16 +122,21 @@ const relative = (path: string): string =>
 const chain = (frames: readonly Frame[]): string =>
   chainOf(frames.map((frame) => ({ ...frame, file: relative(frame.file) })));
 
-/** Compares all rows; returns how many there are. */
-async function compareRows({ path, image }: Compiled): Promise<number> {
+/** The rows of a file of one unit. */
+async function readelfRows(path: string): Promise<readonly Row[]> {
   const programs: (readonly string[])[] = [];
   for await (const program of programsOf(path)) programs.push(program);
   assert.equal(programs.length, 1);
+  return [...rowsOf(programs[0] ?? [])];
+}
+
+/** Compares all rows; returns how many there are. */
+async function compareRows({ path, image }: Compiled): Promise<number> {
+  const wanted = await readelfRows(path);
   const elf = new ElfFile(path);
   try {
     const sections = new DwarfSections(elf);
     const [header] = lineHeaders(sections);
-    const wanted = [...rowsOf(programs[0] ?? [])];
     const ours = decoded(sections, header as LineHeader);
     assert.equal(ours.length, wanted.length);
     for (const [index, row] of wanted.entries()) {
@@ -289,6 +294,28 @@ async function comparePrints(compiled: Compiled): Promise<number> {
   return names.length;
 }
 
+/** The names of the arguments and variables at each row: those of blocks and inlined calls. Returns how many there are. */
+async function compareScopes({ path, image }: Compiled): Promise<number> {
+  const rows = (await readelfRows(path)).filter(({ line }) => line !== '-');
+  const addresses = ascending(rows.map(({ address }) => BigInt(`0x${address}`))).map(hex);
+  const commands = addresses.flatMap((address) => ['-ex', `echo \\n@${address}\\n`, '-ex', `info scope *${address}`]);
+  const text = await outputOf('gdb-multiarch', ['-nx', '-batch', '-ex', 'set width 0', ...commands, path]);
+  const unexplained: string[] = [];
+  let count = 0;
+  for (const answer of text.split(/^@/m).slice(1)) {
+    const [at = ''] = answer.split('\n');
+    // The function itself is among them where a copy of it begins.
+    const named = [...answer.matchAll(/^Symbol (\w+) is (?!a function)/gm)].map(([, name = '']) => name);
+    const theirs = [...new Set(named)].sort().join();
+    const mine = image.variablesAt(BigInt(at), 0).map(({ name }) => name);
+    const ours = mine.sort().join();
+    if (ours !== theirs) unexplained.push(`${at}: ours ${ours}; gdb ${theirs}`);
+    count += mine.length;
+  }
+  assert.deepEqual(unexplained, []);
+  return count;
+}
+
 describe('compiled by clang', () => {
   let folder = '';
   before(() => {
@@ -357,6 +384,12 @@ describe('compiled by clang', () => {
 
     test('linked: globals, against gdb', async () => {
       assert.ok((await comparePrints(linked())) > 40);
+    });
+
+    test('linked: arguments and locals at each row, against gdb', async (context) => {
+      const count = await compareScopes(linked());
+      context.diagnostic(`${count} of them`);
+      assert.ok(count > 200);
     });
 
     test('relocatable: globals, as in the linked file but for the addresses', async () => {
