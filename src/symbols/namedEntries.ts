@@ -9,6 +9,10 @@ import { PathPattern } from './sourcePaths.ts';
 import type { Type } from './types.ts';
 import type { Variable, Variables } from './variables.ts';
 
+/** Macros leave statics of one name in thousands of functions (`__already_done`): no file has one, and to find that out takes
+ *  a look at all of its entries. */
+const candidateLimit = 64;
+
 export class NamedEntries {
   constructor(
     readonly dies: Dies,
@@ -27,12 +31,14 @@ export class NamedEntries {
     return undefined;
   }
 
-  /** A variable with static storage: the file's own, else a global one, else that of any file (as gdb looks them up). */
+  /** A variable with static storage: the file's own, else a global one, else that of any file, else of any function (as gdb
+   *  looks them up). */
   variable(name: string, near: Unit | undefined): Variable | undefined {
     const all = this.names.variables(name, near).map((offset) => this.dies.at(offset));
     const found =
       all.find((die) => die.unit.offset === near?.offset && this.#isOutside(die)) ??
       all.find((die) => this.dies.flag(die, DW_AT.external)) ??
+      all.slice(0, candidateLimit).find((die) => this.#isOutside(die)) ??
       all[0];
     return found && this.variables.at(found.offset);
   }
