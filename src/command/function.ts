@@ -9,7 +9,9 @@ export const functionSubcommand: Subcommand = {
   run(image, [name = '']) {
     const locations = image.functionBreakpoint(name);
     if (locations.length === 0) {
-      throw new UserError(`There is no function ${name} in ${image.path}. Names are those of C, without parentheses.`);
+      throw new UserError(
+        `There is no function \`${name}\` in ${image.path}. Names are those of C, without parentheses.`,
+      );
     }
     return {
       json: () =>

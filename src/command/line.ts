@@ -9,7 +9,8 @@ export const lineSubcommand: Subcommand = {
   run(image, [place = '']) {
     const [, file, digits] = /^(.+):(\d+)$/.exec(place) ?? [];
     const wanted = Number(digits);
-    if (file === undefined || wanted === 0) throw new UsageError(`\`${place}\` is not FILE:LINE.`);
+    if (file === undefined || wanted === 0 || !Number.isSafeInteger(wanted))
+      throw new UsageError(`\`${place}\` is not FILE:LINE.`);
     const locations = image.locationsOf(file, wanted);
     if (locations.length === 0) {
       throw new UserError(

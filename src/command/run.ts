@@ -60,8 +60,9 @@ const parse = (words: readonly string[]) => {
   try {
     return parseArgs({ args: [...words], options, allowPositionals: true });
   } catch (error) {
-    // parseArgs throws TypeErrors only for what it was given.
-    throw new UsageError(`${messageOf(error)}.`, { cause: error });
+    // parseArgs throws only for what it was given; the first sentence of its text says what it is.
+    const [first = ''] = messageOf(error).split('. ');
+    throw new UsageError(`${first.replaceAll("'", '`')}.`, { cause: error });
   }
 };
 

@@ -16,6 +16,11 @@ export function typeByName(image: SymbolFile, text: string): Type {
   throw new UserError(`There is no type \`${text}\` in ${image.path}.`);
 }
 
+/** JSON's numbers are exact up to 2^53. */
+const numberOrText = (value: bigint): number | string =>
+  Number.isSafeInteger(Number(value)) ? Number(value) : `${value}`;
+
+/** Offsets are bytes from the start of the struct whose `members` it is among; `bitOffset` counts bits from there. */
 interface MemberJson {
   readonly name: string | null;
   readonly type: string;
@@ -70,9 +75,10 @@ export const typeSubcommand: Subcommand = {
       json: () => ({
         name,
         size: sizeOf(type),
-        ...('members' in real ? { members: members.map((each) => memberJson(each, 0)) } : { type: declaration(real) }),
+        members: members.map((each) => memberJson(each, 0)),
+        ...('members' in real ? {} : { type: declaration(real) }),
         ...(real.kind === 'enum'
-          ? { enumerators: real.enumerators.map((each) => ({ name: each.name, value: Number(each.value) })) }
+          ? { enumerators: real.enumerators.map((each) => ({ name: each.name, value: numberOrText(each.value) })) }
           : {}),
       }),
       text: () => {

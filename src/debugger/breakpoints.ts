@@ -47,6 +47,8 @@ export class Breakpoint {
   constructor(
     readonly id: number,
     readonly request: BreakpointRequest,
+    /** Of the kernel's symbols, when the addresses in the request were true. */
+    readonly bias: bigint,
   ) {
     this.traps = request.kind === 'exception' ? (filterNamed(request.filter)?.traps ?? []) : [];
   }
@@ -126,16 +128,16 @@ export class Breakpoints {
     return changed;
   }
 
-  /** The kernel has moved since the bias of its symbols was `before`: breakpoints move with it, also those that were set at
-   *  an address in it. Their ids and counts stay. */
-  async rebind(before: bigint, context: StopContext, vcpu: Vcpu): Promise<void> {
+  /** The kernel has moved: breakpoints move with it, also those that were set at an address in it. Their ids and counts
+   *  stay. */
+  async rebind(context: StopContext, vcpu: Vcpu): Promise<void> {
     this.#rebound = true;
     for (const breakpoint of this.#all.values()) {
       const old = breakpoint.sites;
       breakpoint.sites = [];
       for (const site of old) await this.placement.release(site, context);
     }
-    for (const breakpoint of this.#all.values()) await this.#place(breakpoint, before, context, vcpu);
+    for (const breakpoint of this.#all.values()) await this.#place(breakpoint, context, vcpu);
   }
 
   /** The breakpoints behind stop points that the target reports. */
@@ -161,7 +163,7 @@ export class Breakpoints {
   }
 
   async #add(request: BreakpointRequest, context: StopContext, vcpu: Vcpu): Promise<Breakpoint> {
-    const breakpoint = new Breakpoint(this.#nextId++, request);
+    const breakpoint = new Breakpoint(this.#nextId++, request, this.symbols?.bias ?? 0n);
     this.#all.set(breakpoint.id, breakpoint);
     try {
       const lookup = await context.pc(vcpu);
@@ -172,13 +174,12 @@ export class Breakpoints {
       breakpoint.problem = error.message;
       return breakpoint;
     }
-    await this.#place(breakpoint, this.symbols?.bias ?? 0n, context, vcpu);
+    await this.#place(breakpoint, context, vcpu);
     return breakpoint;
   }
 
-  /** `bias`: that of the symbols when the addresses in the request were true. */
-  async #place(breakpoint: Breakpoint, bias: bigint, context: StopContext, vcpu: Vcpu): Promise<void> {
-    const { request } = breakpoint;
+  async #place(breakpoint: Breakpoint, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const { request, bias } = breakpoint;
     if (breakpoint.parsed === undefined) return;
     breakpoint.problem = undefined;
     try {

@@ -113,6 +113,11 @@ export class Debugger {
     return this.#stop?.causes.find((cause) => cause.vcpu === vcpu);
   }
 
+  /** The exception that the vCPU stopped at, and what was said of it. */
+  exceptionOf(vcpu: Vcpu): Cause | undefined {
+    return this.#stop?.causes.find((cause) => cause.vcpu === vcpu && cause.exception !== undefined);
+  }
+
   /** Shows the user the stop the guest is in since it was launched or attached. */
   reportEntry(): void {
     const vcpu = this.target.vcpus[0] ?? 0;

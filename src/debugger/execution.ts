@@ -297,10 +297,9 @@ export class Execution {
       const departure = this.#hit(event).sites.flatMap((site) => this.#kernel.departureOf(site) ?? [])[0];
       return event.kind === 'breakpoint' && departure !== undefined ? [{ vcpu: event.vcpu, departure }] : [];
     })[0];
-    const before = this.symbols?.bias ?? 0n;
-    if (await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing)) {
-      await this.breakpoints.rebind(before, context, context.focus);
-    }
+    if (!(await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing))) return;
+    await this.breakpoints.rebind(context, context.focus);
+    await this.#reconsider(context.focus);
   }
 
   async #hits(breakpoints: readonly Breakpoint[], vcpu: Vcpu, detail: string): Promise<readonly Cause[]> {
@@ -315,10 +314,14 @@ export class Execution {
     const [first] = stopping;
     if (!first) return [];
     const ids = stopping.map(({ id }) => id);
-    const label = ids.length === 1 ? `breakpoint ${ids[0]}` : `breakpoints ${ids.join(', ')}`;
+    const exceptions = stopping.flatMap(({ request }) =>
+      request.kind === 'exception' ? (filterNamed(request.filter) ?? []) : [],
+    );
+    const [exception] = exceptions;
+    const plain = stopping.filter(({ request }) => request.kind !== 'exception').map(({ id }) => id);
+    const label = plain.length === 1 ? `breakpoint ${plain[0]}` : `breakpoints ${plain.join(', ')}`;
+    const what = [...exceptions.map((each) => each.label), ...(plain.length > 0 ? [label] : [])].join(' and ');
     const reason = reasons[first.request.kind];
-    const exception = first.request.kind === 'exception' ? filterNamed(first.request.filter) : undefined;
-    const what = exception === undefined ? label : exception.label;
     return [{ vcpu, reason, description: `Paused on ${what}${detail}${trouble}`, breakpointIds: ids, exception }];
   }
 

@@ -9,6 +9,9 @@ import type { KernelSymbols } from './symbols.ts';
 const SCTLR_M = 1n;
 const wanted = ['pc', 'sctlr_el1', 'ttbr1_el1'];
 
+/** Where a kernel is that has said where it runs, and is about to move (arch/arm64/kernel/head.S of v5.x). */
+const relocating = new Set(['__primary_switch', '__primary_switched', '__relocate_kernel', 'kaslr_early_init']);
+
 /** Keeps the bias of the kernel's symbols right: from where the kernel was loaded to where it has moved itself. At a launch
  *  a hardware breakpoint stands at each branch to its virtual addresses, so that it is followed before it runs there. */
 export class KernelPlace {
@@ -16,6 +19,8 @@ export class KernelPlace {
   readonly #departures = new Map<Site, Departure>();
   /** Where the image was loaded. */
   #base: Gpa | undefined;
+  /** What the last search that found nothing went by. */
+  #searched = '';
   /** The kernel has said where it runs, and will not move again. */
   #settled = false;
 
@@ -44,24 +49,34 @@ export class KernelPlace {
     const before = symbols.bias;
     this.#base ??= await this.#find(image, context, vcpu);
     if (this.#base === undefined) return false;
-    const arrival = image.arrival;
-    if (departing !== undefined && arrival !== undefined) {
-      const { register } = departing.departure;
-      const target = (await context.registers(departing.vcpu)).get(register) ?? 0n;
-      symbols.bias = BigInt.asUintN(64, target - arrival);
-      return symbols.bias !== before;
-    }
-    const bias = await image.bias(this.#base, context.target.physicalMemory);
+    if (departing === undefined) await this.#look(image, this.#base, symbols, context, vcpu);
+    else await this.#depart(image, symbols, departing.departure, context, departing.vcpu);
+    return symbols.bias !== before;
+  }
+
+  async #depart(
+    image: KernelImage,
+    symbols: KernelSymbols,
+    departure: Departure,
+    context: StopContext,
+    vcpu: Vcpu,
+  ): Promise<void> {
+    const target = (await context.registers(vcpu)).get(departure.register) ?? 0n;
+    symbols.bias = BigInt.asUintN(64, target - (image.arrival ?? 0n));
+    if ([...this.#departures.values()].at(-1) === departure) await this.#settle(context);
+  }
+
+  async #look(image: KernelImage, base: Gpa, symbols: KernelSymbols, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const bias = await image.bias(base, context.target.physicalMemory);
     if (bias !== undefined) {
       symbols.bias = bias;
-      // Kernels that relocate themselves twice may not have done it for the second time.
-      this.#settled = image.departures().length <= 1;
-      await this.#release(context);
+      // A kernel that relocates itself twice, before v6.0, does so in these; one without a seed never does.
+      const here = symbols.at(await context.pc(vcpu))?.symbol.name ?? '';
+      if (this.#departures.size <= 1 || !relocating.has(here)) await this.#settle(context);
     } else if (this.#departures.size === 0) {
-      symbols.bias = image.loadedBias(this.#base);
+      symbols.bias = image.loadedBias(base);
       await this.#watch(image, context, vcpu);
     }
-    return symbols.bias !== before;
   }
 
   /** The build-id of the kernel that runs instead of the one the symbols are of, if that can be told. */
@@ -75,6 +90,10 @@ export class KernelPlace {
   async #find(image: KernelImage, context: StopContext, vcpu: Vcpu): Promise<Gpa | undefined> {
     const registers = await this.#registers(context, vcpu);
     if (registers === undefined) return undefined;
+    // A search takes a thousand reads: one for each set of page tables.
+    const where = `${registers.sctlr & SCTLR_M} ${registers.ttbr1}`;
+    if (where === this.#searched) return undefined;
+    this.#searched = where;
     const { physicalMemory } = context.target;
     if ((registers.sctlr & SCTLR_M) !== 0n) return image.findRunning(registers.ttbr1, physicalMemory);
     return image.findLoaded(Gpa(registers.pc), physicalMemory);
@@ -101,7 +120,8 @@ export class KernelPlace {
     }
   }
 
-  async #release(context: StopContext): Promise<void> {
+  async #settle(context: StopContext): Promise<void> {
+    this.#settled = true;
     for (const site of this.#departures.keys()) await this.placement.release(site, context);
     this.#departures.clear();
   }

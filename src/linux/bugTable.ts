@@ -21,7 +21,7 @@ interface Layout {
 
 export class BugTable {
   readonly #entry: Layout;
-  /** Entries of the core kernel: flags by the address of the instruction, which does not change while it runs. */
+  /** Entries of the core kernel: flags by the link-time address of the instruction. */
   #core: ReadonlyMap<bigint, number> | undefined;
 
   private constructor(
@@ -41,7 +41,7 @@ export class BugTable {
    *  MemoryFault when the tables cannot be read. */
   async isWarning(pc: Gva, bias: bigint, memory: VirtualMemory): Promise<boolean | undefined> {
     this.#core ??= await this.#readCore(bias, memory);
-    const flags = this.#core.get(pc) ?? (await this.#flagsInModules(pc, bias, memory));
+    const flags = this.#core.get(BigInt.asUintN(64, pc - bias)) ?? (await this.#flagsInModules(pc, bias, memory));
     return flags === undefined ? undefined : (flags & warningFlag) !== 0;
   }
 
@@ -49,7 +49,8 @@ export class BugTable {
     const [start = 0n, end = 0n] = ['__start___bug_table', '__stop___bug_table'].map((name) =>
       this.#address(name, bias),
     );
-    return this.#read(start, Number(end - start) / this.#entry.size, memory);
+    const entries = await this.#read(start, Number(end - start) / this.#entry.size, memory);
+    return new Map([...entries].map(([address, flags]) => [BigInt.asUintN(64, address - bias), flags]));
   }
 
   /** `module_bug_list` (lib/bug.c) links the modules by their member `bug_list`. */

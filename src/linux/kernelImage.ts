@@ -12,7 +12,7 @@ import type { PhysicalMemory } from '../base/memory.ts';
 import type { SymbolFile } from '../symbols/image.ts';
 import { buildIdsIn, embeddedPageSize, isElf, noteLength } from './buildId.ts';
 
-export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sections' | 'machine'>;
+export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sections' | 'machine' | 'buildId'>;
 
 /** An instruction at which the kernel leaves the addresses it was loaded at. */
 export interface Departure {
@@ -34,11 +34,13 @@ const imageLimit = 64n * mebibyte;
 /** What TTBR1_EL1 points at: the kernel's own tables; those of the exception trampoline in user space (KPTI); those of
  *  the boot. */
 const tables = ['swapper_pg_dir', 'tramp_pg_dir', 'init_pg_dir', 'reserved_pg_dir'];
-/** TTBR1_EL1 (Arm ARM, D24.2): 47:1 BADDR; Linux's tables are whole pages. With 52-bit addresses 5:2 are bits 51:48. */
+/** TTBR1_EL1 (Arm ARM, D24.2): 47:1 BADDR. Linux's tables are whole pages, but with 64 KiB pages and 52-bit virtual
+ *  addresses on CPUs of 48 bits the register points into the table (TTBR1_BADDR_4852_OFFSET). With 52-bit physical
+ *  addresses 5:2 are bits 51:48. */
 const tableAddresses = (ttbr1: bigint): readonly bigint[] => {
-  const low = ttbr1 & 0xffff_ffff_f000n;
+  const low = [ttbr1 & 0xffff_ffff_f000n, ttbr1 & 0xffff_ffff_0000n];
   const high = ((ttbr1 >> 2n) & 0xfn) << 48n;
-  return high === 0n ? [low] : [low | high, low];
+  return [...new Set(high === 0n ? low : [...low.map((address) => address | high), ...low])];
 };
 
 export class KernelImage {
@@ -109,6 +111,8 @@ export class KernelImage {
         }
       }
     }
+    // It may be this very kernel, with page tables that nothing here knows.
+    if (this.source.buildId !== undefined && ids.has(this.source.buildId)) return undefined;
     return ids.size === 1 ? [...ids][0] : undefined;
   }
 

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { FormatError, messageOf, UserError } from '../base/errors.ts';
 
 /** Bytes between two offsets of something larger, read by parts. */
@@ -33,7 +33,8 @@ export class PagedFile {
 
   constructor(readonly path: string) {
     try {
-      this.#descriptor = openSync(path, 'r');
+      // Opening a pipe waits for its writer.
+      this.#descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
       const why = code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'no permission' : messageOf(error);

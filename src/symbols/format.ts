@@ -175,7 +175,8 @@ class Formatter {
     const { format, limit } = this.options;
     if (count === undefined) {
       const { location, offset } = value;
-      return location.kind === 'memory' ? this.#pointer(BigInt.asUintN(64, location.address + BigInt(offset))) : '{…}';
+      if (location.kind !== 'memory') return '{…}';
+      return this.#pointerValue(BigInt.asUintN(64, location.address + BigInt(offset)), real.element);
     }
     const characters =
       element.kind === 'base' &&

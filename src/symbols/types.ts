@@ -127,6 +127,11 @@ export function sizeOf(type: Type): number {
   }
 }
 
+const elementOf = (type: Type): Type | undefined => (type.kind === 'array' ? type.element : undefined);
+
+const isQualified = (type: Type | undefined, qualifier: QualifiedType['qualifier']): boolean =>
+  type?.kind === 'qualified' && (type.qualifier === qualifier || isQualified(type.target, qualifier));
+
 /** The type as C declares it, with `name` where the declared thing stands: `int (*)[4]`, `const char *name`. */
 export function declaration(type: Type, name = ''): string {
   return declare(type, name, 0, { left: partLimit });
@@ -153,6 +158,8 @@ function declare(type: Type, inner: string, depth: number, parts: { left: number
     case 'enum':
       return leaf(`${type.kind} ${type.name ?? '{...}'}`);
     case 'qualified': {
+      // An array is qualified by what its elements are (C11 6.7.3); compilers say both.
+      if (isQualified(elementOf(type.target), type.qualifier)) return next(type.target, inner);
       // Behind the star when the pointer itself is qualified, in front of the type otherwise.
       if (type.target.kind === 'pointer')
         return next(type.target, inner === '' ? type.qualifier : `${type.qualifier} ${inner}`);

@@ -73,7 +73,7 @@ test('function', async (context) => {
   assert.equal((await run('symbols', path, 'function', 'start_kernel')).status, 0);
   const none = await run('symbols', path, 'function', 'nowhere');
   assert.equal(none.status, 1);
-  assert.match(none.error, /^There is no function nowhere in /);
+  assert.match(none.error, /^There is no function `nowhere` in /);
 });
 
 test('index', async (context) => {
@@ -115,13 +115,14 @@ test('what is wrong with a file or a command line', async (context) => {
     ['symbols', path, 'index', 'a'],
     ['symbols', path, 'line', 'main.c'],
     ['symbols', path, 'line', 'main.c:0'],
+    ['symbols', path, 'line', 'main.c:99999999999999999999'],
     ['symbols', path, 'addr', 'start_kernel'],
     ['symbols', path, 'addr', '0x11112222333344445'],
     ['symbols', path, 'function', 'f', '--nonsense'],
   ]) {
     const { status, out, error } = await run(...words);
     assert.deepEqual([status, out], [2, ''], words.join(' '));
-    assert.match(error, /^[^\n]+\n\nUsage: kvm-debug symbols /, words.join(' '));
+    assert.match(error, /^[^\n"]+\n\nUsage: kvm-debug symbols /, words.join(' '));
   }
   assert.deepEqual(await run('--version'), { status: 0, out: '1.2.3\n', error: '' });
   assert.match((await run('--help')).out, /^Usage: .*\n {2}line FILE:LINE /s);

@@ -21,6 +21,7 @@ const symbols: Readonly<Record<string, bigint>> = {
 
 const source: ImageSource = {
   machine: 'aarch64',
+  buildId: 'aa'.repeat(20),
   sections: [{ name: '.notes', address: text + 0xf7_b8a8n, size: 36n, isCode: false }],
   symbolsNamed: (name) => {
     const address = symbols[name];
@@ -74,6 +75,8 @@ test('a running kernel is found by its page tables, those of the exception tramp
   assert.equal(await image.findRunning(0x8138_f000n, memory), 0x8000_0000n);
   assert.equal(await image.findRunning(0x002a_0000_8138_d001n, memory), 0x8000_0000n, 'with an ASID and CnP');
   assert.equal(await image.findRunning(0x8138_c000n, memory), undefined);
+  const large = ram(0x8000_0000n, { [notesAt(0x8000_1000n)]: notes });
+  assert.equal(await image.findRunning(0x8139_1e00n, large), 0x8000_1000n, 'into the table');
 });
 
 test('the bias is what kimage_voffset says, once the kernel has set it', async () => {
@@ -109,6 +112,9 @@ test('the build-id of another kernel in front of its page tables, not that of it
     write: async () => assert.fail('nothing is written'),
   };
   assert.equal(await image.otherBuild(0x8018_0000n, memory), 'bb'.repeat(20));
+  all.set(note(0xaa), 0x10_0000 + 64);
+  assert.equal(await image.otherBuild(0x8018_0000n, memory), undefined, 'it is this very kernel');
+  all.fill(0, 0x10_0000 + 64, 0x10_0000 + 128);
   all.set(note(0xcc), 0x4000);
   assert.equal(await image.otherBuild(0x8018_0000n, memory), undefined, 'there are two');
 });

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
-import { chmodSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { deflateSync } from 'node:zlib';
 import { FormatError, UserError } from '../../src/base/errors.ts';
@@ -18,6 +21,10 @@ const refused = (path: string, message: RegExp): void => {
 test('what cannot be opened is the user’s to mend, and the message names the path', (context) => {
   refused('/nowhere/vmlinux', /no such file/);
   refused('/tmp', /not a regular file/);
+  const pipe = join(mkdtempSync(join(tmpdir(), 'kvm-debug-test-')), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  refused(pipe, /not a regular file/);
+  rmSync(dirname(pipe), { recursive: true });
   refused(temporaryFile(context, Buffer.from('MZ not a kernel with symbols at all')), /not an ELF file/);
   refused(temporaryFile(context, new Uint8Array(0)), /not an ELF file/);
   const elf = buildElf({ sections: [] });

@@ -19,6 +19,7 @@ const bool: Type = { kind: 'base', name: '_Bool', size: 1, encoding: 'boolean' }
 const double: Type = { kind: 'base', name: 'double', size: 8, encoding: 'float' };
 const pointer = (target: Type): Type => ({ kind: 'pointer', size: 8, target });
 const array = (element: Type, count?: number): Type => ({ kind: 'array', element, count });
+const qualified = (target: Type): Type => ({ kind: 'qualified', qualifier: 'const', target });
 const member = (name: string | undefined, type: Type, offset: number, bits?: Member['bits']): Member => ({
   name,
   type,
@@ -56,6 +57,8 @@ test('declarations', () => {
     [{ ...callback, variadic: true }, 'f', 'int f(void *, int, ...)'],
     [pointer({ kind: 'qualified', qualifier: 'const', target: char }), 's', 'const char *s'],
     [{ kind: 'qualified', qualifier: 'const', target: pointer(char) }, 's', 'char *const s'],
+    [qualified(array(qualified(char))), 'banner', 'const char banner[]'],
+    [qualified(array(pointer(char), 2)), 'names', 'const char *names[2]'],
     [struct('task', 8, []), 't', 'struct task t'],
     [struct(undefined, 8, []), 't', 'struct {...} t'],
     [{ kind: 'typedef', name: 'u64', target: int }, 'x', 'u64 x'],
@@ -143,6 +146,8 @@ test('a string at the end of what memory has', async () => {
   // `swapper` and `tail` begin at 0x1010 and 0x1018; nothing ends `tail`.
   assert.equal(await formatValue(constantValue(pointer(char), 0x1010n), end, options), '0x1010 "swapper"');
   assert.equal(await formatValue(constantValue(pointer(char), 0x1017n), end, options), '0x1017 ""');
+  const unbounded = memoryValue(array(qualified(char)), 0x1010n);
+  assert.equal(await formatValue(unbounded, end, options), '0x1010 "swapper"', 'extern char text[]');
   const behind = await formatValue(constantValue(pointer(char), 0x1018n), end, options);
   assert.equal(behind, '0x1018 <cannot access memory at 0x101d>', 'without an end');
 });

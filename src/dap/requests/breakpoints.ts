@@ -143,7 +143,7 @@ export const setExceptionBreakpoints: Handler = (args, context) => {
 export const exceptionInfo: Handler = (args, context) => {
   const vcpu = vcpuOf(args, context);
   stopped(context);
-  const cause = debuggerOf(context).causeOf(vcpu);
+  const cause = debuggerOf(context).exceptionOf(vcpu);
   if (cause?.exception === undefined) throw new UserError(`vCPU ${vcpu} did not stop at an exception.`);
   const { id, description } = cause.exception;
   return { exceptionId: id, description, breakMode: 'always', details: { message: cause.description } };
