@@ -35,10 +35,12 @@ const says = (pattern: RegExp) => (thrown: unknown) => {
   return true;
 };
 
-function sleeper(): ChildProcess & { pid: number } {
-  const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+async function sleeper(): Promise<ChildProcess & { pid: number }> {
+  const child = spawn('sleep', ['1000'], { stdio: 'ignore' }) as ChildProcess & { pid: number };
   afterwards(() => child.kill('SIGKILL'));
-  return child as ChildProcess & { pid: number };
+  // Until then it changes its mappings: the program loads.
+  await until('it sleeps', () => /^State:\tS/m.test(readFileSync(`/proc/${child.pid}/status`, 'utf8')));
+  return child;
 }
 
 interface OtherDebugger {
@@ -67,7 +69,7 @@ await check('attach to a pid that is not there', async () => {
 });
 
 await check('attach to processes that are no VMM', async () => {
-  const { pid } = sleeper();
+  const { pid } = await sleeper();
   const before = imprint(pid);
   await assert.rejects(attach(pid), says(new RegExp(`sleep \\(pid ${pid}\\) is no VMM`)));
   await assert.rejects(attach(1), says(/pid 1\) is no VMM/));
