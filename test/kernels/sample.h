@@ -25,7 +25,7 @@ enum level { LEVEL_NONE = -3, LEVEL_LOW = -1, LEVEL_ZERO, LEVEL_HIGH = 7 };
 enum wide { WIDE_SMALL = 1, WIDE_LARGE = 0x123456789abL };
 enum { ANONYMOUS_MINUS = -2000000000, ANONYMOUS_PLUS = 2000000000 };
 enum flag { FLAG_READ = 1, FLAG_WRITE = 2, FLAG_EXECUTE = 4 };
-enum __attribute__((packed)) tiny { TINY_MINUS = -1, TINY_PLUS = 1 };
+enum __attribute__((__packed__)) tiny { TINY_MINUS = -1, TINY_PLUS = 1 };
 
 typedef enum level (*level_handler)(enum level, stable_id);
 typedef level_handler handler_table[3];
@@ -70,7 +70,7 @@ struct bits {
   u16 rest : 9;
 };
 
-struct __attribute__((packed)) packed_bits {
+struct __attribute__((__packed__)) packed_bits {
   u8 head;
   u32 middle : 19;
   s64 straddling : 47;
@@ -113,9 +113,9 @@ struct node {
   } payload;
 };
 
-struct __attribute__((aligned(64))) aligned {
+struct __attribute__((__aligned__(64))) aligned {
   u8 byte;
-  u16 half __attribute__((aligned(16)));
+  u16 half __attribute__((__aligned__(16)));
   struct bits inner[2];
   u64 matrix[2][3][4];
   char text[16];

@@ -4,6 +4,11 @@ import { delimiter, join } from 'node:path';
 import { cacheEntry, type Progress } from './cache.ts';
 import { Archive, unpack } from './debian.ts';
 
+/** A machine's own compiler is in another package than that of the others. */
+function compilerFor(machine: NodeJS.Architecture, cross: string): string {
+  return process.arch === machine ? 'gcc' : cross;
+}
+
 const PACKAGES = {
   'qemu-system-aarch64': 'qemu-system-arm',
   mke2fs: 'e2fsprogs',
@@ -17,6 +22,8 @@ const PACKAGES = {
   'eu-addr2line': 'elfutils',
   'llvm-symbolizer': 'llvm',
   clang: 'clang',
+  'aarch64-linux-gnu-gcc': compilerFor('arm64', 'gcc-aarch64-linux-gnu'),
+  'x86_64-linux-gnu-gcc': compilerFor('x64', 'gcc-x86-64-linux-gnu'),
   'gdb-multiarch': 'gdb-multiarch',
   time: 'time',
 } as const;
@@ -79,18 +86,17 @@ function unpackedTool(name: Tool, root: string, machine: 'x86_64' | 'aarch64'): 
     .find((path) => existsSync(path));
   const program = ['usr/bin', 'usr/sbin', 'bin', 'sbin'].map((folder) => join(root, folder, name)).find(existsSync);
   if (!loader || !program) throw new Error(`${name} is missing in ${root}: remove this folder, then run this again`);
+  const load = [loader, '--library-path', libraries.join(':')];
+  // The compiler and the assembler that gcc starts are of the closure too.
+  const gcc = ['-wrapper', load.join(), '-B', join(root, 'usr/bin/')];
   const data = {
     'qemu-system-aarch64': ['-L', join(root, 'usr/share/qemu')],
     'gdb-multiarch': ['--data-directory', join(root, 'usr/share/gdb')],
+    'aarch64-linux-gnu-gcc': gcc,
+    'x86_64-linux-gnu-gcc': gcc,
   };
   return {
-    argv: [
-      loader,
-      '--library-path',
-      libraries.join(':'),
-      program,
-      ...(name in data ? data[name as keyof typeof data] : []),
-    ],
+    argv: [...load, program, ...(name in data ? data[name as keyof typeof data] : [])],
     env: {
       ...process.env,
       QEMU_MODULE_DIR: join(root, 'usr/lib', triplet, 'qemu'),
