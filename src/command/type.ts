@@ -2,7 +2,7 @@
 
 import { UserError } from '../base/errors.ts';
 import type { SymbolFile } from '../symbols/image.ts';
-import { declaration, type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
+import { type CompositeType, declaration, type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
 import type { Subcommand } from './subcommand.ts';
 
 /** A type by its name, with or without `struct`, `union` or `enum` in front. */
@@ -34,29 +34,40 @@ interface MemberJson {
 /** Types without a name are nested as their programmers nested them; a file may nest them without end. */
 const nestingLimit = 32;
 
+/** A struct or union without a name, whose members are shown where it is used; `isElement`: in an array, where offsets
+ *  begin anew with each element, as gdb shows them. */
+function unnamed(
+  type: Type,
+  depth: number,
+  isElement = false,
+): { readonly type: CompositeType; readonly isElement: boolean } | undefined {
+  if (type.kind === 'array') return unnamed(type.element, depth, true);
+  return 'members' in type && type.name === undefined && depth < nestingLimit ? { type, isElement } : undefined;
+}
+
 function memberJson({ name, type, offset, bits }: Member, depth: number): MemberJson {
-  const real = stripped(type);
-  const nested = 'members' in real && real.name === undefined && type === real && depth < nestingLimit;
+  const nested = unnamed(type, depth);
   return {
     name: name ?? null,
     type: declaration(type),
     offset,
     size: sizeOf(type),
     ...(bits && { bitOffset: bits.bitOffset, bitSize: bits.bitSize }),
-    ...(nested ? { members: real.members.map((each) => memberJson(each, depth + 1)) } : {}),
+    ...(nested ? { members: nested.type.members.map((each) => memberJson(each, depth + 1)) } : {}),
   };
 }
 
 function lines(members: readonly Member[], base: number, indent: string, depth: number): string[] {
   return members.flatMap((member) => {
     const { name, type, offset, bits } = member;
-    const real = stripped(type);
+    const nested = unnamed(type, depth);
     const at = `/* ${String(base + offset).padStart(6)} | ${String(sizeOf(type)).padStart(6)} */`;
-    if ('members' in real && real.name === undefined && type === real && depth < nestingLimit) {
+    if (nested !== undefined) {
+      const dimensions = declaration(type, '').slice(declaration(nested.type, '').length).trim();
       return [
-        `${at}${indent}${real.kind} {`,
-        ...lines(real.members, base + offset, `${indent}    `, depth + 1),
-        `${' '.repeat(at.length)}${indent}}${name === undefined ? '' : ` ${name}`};`,
+        `${at}${indent}${nested.type.kind} {`,
+        ...lines(nested.type.members, nested.isElement ? 0 : base + offset, `${indent}    `, depth + 1),
+        `${' '.repeat(at.length)}${indent}}${name === undefined ? '' : ` ${name}`}${dimensions};`,
       ];
     }
     return [`${at}${indent}${declaration(type, name)}${bits === undefined ? '' : ` : ${bits.bitSize}`};`];
