@@ -47,8 +47,12 @@ export class KernelPlace {
     const image = this.#image;
     if (symbols === undefined || image === undefined || this.#settled) return false;
     const before = symbols.bias;
-    this.#base ??= await this.#find(image, context, vcpu);
-    if (this.#base === undefined) return false;
+    if (this.#base === undefined) {
+      this.#base = await this.#find(image, context, vcpu);
+      if (this.#base === undefined) return false;
+      const tables = image.tables(this.#base);
+      if (tables) context.target.setKernelTables({ from: tables.trampoline, to: tables.own });
+    }
     if (departing === undefined) await this.#look(image, this.#base, symbols, context, vcpu);
     else await this.#depart(image, symbols, departing.departure, context, departing.vcpu);
     return symbols.bias !== before;

@@ -4,6 +4,7 @@ import { UserError } from '../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../base/memory.ts';
 import type {
   Capabilities,
+  KernelTables,
   StopEvent,
   StopPoint,
   StopPointId,
@@ -86,6 +87,10 @@ export class SerialTarget {
 
   takeRewritten(): readonly StopPointId[] {
     return this.target.takeRewritten();
+  }
+
+  setKernelTables(tables: KernelTables): void {
+    this.target.setKernelTables(tables);
   }
 
   setTrapFilter(filter: TrapFilter | undefined): void {

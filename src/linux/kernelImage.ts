@@ -126,6 +126,14 @@ export class KernelImage {
     return offset === 0n ? undefined : BigInt.asUintN(64, base + offset - this.text);
   }
 
+  /** The tables that the kernel runs user space with where it unmaps itself from there (CONFIG_UNMAP_KERNEL_AT_EL0), and
+   *  its own. */
+  tables(base: Gpa): { readonly trampoline: Gpa; readonly own: Gpa } | undefined {
+    const [trampoline, own] = ['tramp_pg_dir', 'swapper_pg_dir'].map((name) => addressOf(this.source, name));
+    if (trampoline === undefined || own === undefined) return undefined;
+    return { trampoline: this.physical(trampoline, base), own: this.physical(own, base) };
+  }
+
   /** The bias while the kernel runs where it was loaded. */
   loadedBias(base: Gpa): bigint {
     return BigInt.asUintN(64, base - this.text);

@@ -61,6 +61,12 @@ export type StopEvent =
 /** Decides which of the guest's own breakpoint instructions stop it; the others go back to the guest unseen. */
 export type TrapFilter = (trap: { vcpu: Vcpu; pc: Gva; immediate: number }) => boolean;
 
+/** Top-level translation tables, by their physical addresses. */
+export interface KernelTables {
+  readonly from: Gpa;
+  readonly to: Gpa;
+}
+
 /** How one level of a page-table walk went, for views. */
 export interface Translation {
   readonly address: Gpa;
@@ -97,6 +103,9 @@ export interface Target {
   memory(vcpu: Vcpu): VirtualMemory;
   readonly physicalMemory: PhysicalMemory;
   translate(vcpu: Vcpu, address: Gva): Promise<Translation>;
+  /** From now on addresses of the kernel are translated by the tables at `tables.to` while a vCPU's own are those at
+   *  `tables.from`: in user mode a kernel may map of itself no more than its entry code. */
+  setKernelTables(tables: KernelTables): void;
 
   /** Takes a stop point into the set that is planted at each resume. A software breakpoint is tried at once: written,
    *  read back and taken out again, so that success means it can be in place. `vcpu` names the regime that translates

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { brkImmediate, decode, decodeWord, maskInstruction } from '../../src/arch/aarch64/instructions.ts';
+import {
+  branchTargetRegister,
+  brkImmediate,
+  decode,
+  decodeWord,
+  maskInstruction,
+} from '../../src/arch/aarch64/instructions.ts';
 
 // Words as aarch64-linux-gnu-as 2.40 assembles them; FEAT_PAuth_LR, FEAT_CMPBR, FEAT_HBC and FEAT_NMI ones by LLVM 22.
 const words = {
@@ -65,13 +71,29 @@ const words = {
 
 test('calls, returns, jumps and others', () => {
   for (const [kind, table] of Object.entries(words)) {
-    for (const [word, text] of table) assert.deepEqual(decodeWord(word), { length: 4, kind }, text);
+    for (const [word, text] of table) {
+      const [, offset] = /^bl \.([+-]\d+)$/.exec(text) ?? [];
+      const displacement = offset === undefined ? {} : { displacement: BigInt(offset) };
+      assert.deepEqual(decodeWord(word), { length: 4, kind, ...displacement }, text);
+    }
   }
 });
 
 test('instructions are little-endian and need not start the buffer', () => {
   const bytes = new Uint8Array([0xff, 0xc0, 0x03, 0x5f, 0xd6, 0x1f, 0x20]);
   assert.equal(decode(bytes.subarray(1)).kind, 'return');
+});
+
+test('the register that a branch goes to', () => {
+  for (const [word, register, text] of [
+    [0xd61f0100, 8, 'br x8'],
+    [0xd63f0220, 17, 'blr x17'],
+    [0xd65f03c0, undefined, 'ret'],
+    [0xd71f0a11, undefined, 'braa x16, x17'],
+    [0x94000004, undefined, 'bl .+16'],
+  ] as const) {
+    assert.equal(branchTargetRegister(word), register, text);
+  }
 });
 
 test('BRK immediates', () => {

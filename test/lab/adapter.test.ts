@@ -126,8 +126,9 @@ async function runGuest(
   ticks: number,
   context: TestContext,
   options: GuestOptions = {},
+  what = 'ticks',
 ): Promise<{ vm: LabProcess; pid: number }> {
-  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=ticks guest.ticks=${ticks}`, options));
+  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=${what} guest.ticks=${ticks}`, options));
   context.after(() => vm.kill('SIGKILL'));
   await vm.waitFor(/GUEST-TICK 1[\r\n]/);
   const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';
@@ -228,6 +229,37 @@ function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attac
         assert.equal((await user.stopped()).reason, 'function breakpoint');
         const names = (await user.frames()).map(({ name }) => name).join(' ');
         assert.match(names, /hrtimer_nanosleep.* el0_svc/);
+        await user.leave(false);
+        assert.equal((await vm.ended).status, 0);
+        await noStrays(adapter);
+      });
+    });
+
+    test('attach to a kernel that has unmapped itself from user space (KPTI)', {
+      skip: unlessPresent(attachTo),
+    }, async (context) => {
+      const { vm, pid } = await runGuest(adapter, attachTo, 8, context, { kaslr: true }, 'spin');
+      await session(adapter, async (user) => {
+        const paused = async (): Promise<boolean> => {
+          assert.equal((await user.go('pause')).reason, 'pause');
+          for (const { id } of (await user.client.request('threads')).threads) {
+            user.threadId = id;
+            if ((await user.pc()) < 1n << 55n) return true;
+          }
+          await user.client.request('continue', { threadId: user.threadId });
+          return false;
+        };
+        await user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux' });
+        user.threadId = (await user.client.request('threads')).threads[0].id;
+        for (let round = 0; !(await paused()); round++) assert.ok(round < 50, 'no vCPU was ever in user space');
+        const frameId = (await user.frames())[0]?.id;
+        const { result } = await user.client.request('evaluate', { expression: 'init_task.comm', frameId });
+        assert.match(result, /swapper/, 'the kernel is read from user space');
+        const { breakpoints } = await user.client.request('setFunctionBreakpoints', {
+          breakpoints: [{ name: '__arm64_sys_getppid' }],
+        });
+        assert.equal(breakpoints[0].verified, true, breakpoints[0].message);
+        assert.equal((await user.go('continue')).reason, 'function breakpoint');
         await user.leave(false);
         assert.equal((await vm.ended).status, 0);
         await noStrays(adapter);

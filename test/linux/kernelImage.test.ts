@@ -79,6 +79,10 @@ test('a running kernel is found by its page tables, those of the exception tramp
   assert.equal(await image.findRunning(0x8139_1e00n, large), 0x8000_1000n, 'into the table');
 });
 
+test('the tables of user space and those of the kernel', () => {
+  assert.deepEqual(image.tables(Gpa(0x8000_0000n)), { trampoline: 0x8138_d000n, own: 0x8138_f000n });
+});
+
 test('the bias is what kimage_voffset says, once the kernel has set it', async () => {
   const base = Gpa(0x8000_0000n);
   assert.equal(await image.bias(base, ram(0x8000_0000n, {})), undefined);

@@ -165,6 +165,8 @@ export class FakeTarget implements Target {
     return this.rewritten.splice(0);
   }
 
+  setKernelTables(): void {}
+
   trapFilter: TrapFilter | undefined;
   setTrapFilter(filter: TrapFilter | undefined): void {
     this.trapFilter = filter;

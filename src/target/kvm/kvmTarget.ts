@@ -15,6 +15,7 @@ import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
   Capabilities,
   ExitStatus,
+  KernelTables,
   StopEvent,
   StopPoint,
   StopPointId,
@@ -82,6 +83,7 @@ export class KvmTarget implements Target {
   readonly #stepper: VcpuStepper;
   readonly #mailbox: MailboxRecord;
   #filter: TrapFilter | undefined;
+  #kernelTables: KernelTables | undefined;
   #interrupted = false;
   #detached = false;
   #pending: Promise<void> | undefined;
@@ -191,7 +193,11 @@ export class KvmTarget implements Target {
 
   #translation(thread: VcpuThread): TranslationRegisters {
     const names = translationRegisterNames.filter((name) => this.#registers.has(name));
-    return Object.fromEntries(this.#registers.read(thread, names)) as unknown as TranslationRegisters;
+    const registers = Object.fromEntries(this.#registers.read(thread, names)) as unknown as TranslationRegisters;
+    // TTBR1_EL1 (Arm ARM, D24.2): 63:48 ASID, 47:1 BADDR, 0 CnP. Tables are whole pages.
+    const { from, to } = this.#kernelTables ?? {};
+    if (from === undefined || to === undefined || (registers.ttbr1_el1 & 0xffff_ffff_f000n) !== from) return registers;
+    return { ...registers, ttbr1_el1: to };
   }
 
   async translate(vcpu: Vcpu, address: Gva): Promise<Translation> {
@@ -249,6 +255,10 @@ export class KvmTarget implements Target {
 
   takeRewritten(): readonly StopPointId[] {
     return this.#points.takeRewritten();
+  }
+
+  setKernelTables(tables: KernelTables): void {
+    this.#kernelTables = tables;
   }
 
   setTrapFilter(filter: TrapFilter | undefined): void {
