@@ -394,7 +394,11 @@ export class SymbolFile {
       const names = new NameIndex(dies, this.#indexKey(), this.indexOptions);
       this.#debug = {
         units,
-        lines: new SourceLines(this.#sections, (baseName) => names.linePrograms(baseName)),
+        lines: new SourceLines(
+          this.#sections,
+          (baseName) => names.linePrograms(baseName),
+          () => units.directories(),
+        ),
         places: new BreakpointPlaces(units, scopes, tableOf),
         inlines: new Inlines(dies, scopes, tableOf, patchableBytes, (pc) => this.symbolAt(pc)?.symbol),
         variables,

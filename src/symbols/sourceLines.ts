@@ -5,7 +5,7 @@ import { FileTable } from './dwarf/fileTable.ts';
 import { lineHeaders, readLineHeader } from './dwarf/line.ts';
 import type { DwarfSections } from './dwarf/sections.ts';
 import { eachStatement } from './dwarf/statements.ts';
-import { PathPattern } from './sourcePaths.ts';
+import { mayBeSpelledDifferently, PathPattern, wholePath } from './sourcePaths.ts';
 
 /** A statement of one line, in the order of the programs. */
 export interface Statement {
@@ -21,6 +21,15 @@ interface MatchingProgram {
   readonly offset: number;
   /** File number to path. */
   readonly files: ReadonlyMap<number, string>;
+}
+
+/** A file of a program's table whose path the user may mean. */
+interface Match {
+  /** Of the program in .debug_line. */
+  readonly offset: number;
+  readonly number: number;
+  readonly path: string;
+  readonly rank: number;
 }
 
 /** The statements of one file, in columns. */
@@ -44,10 +53,11 @@ export class SourceLines {
   readonly #byFile = new Map<string, FileStatements>();
 
   /** `programsNaming`: offsets of the line programs that may name a file, by the last component of its path; undefined
-   *  when all have to be looked at. */
+   *  when all have to be looked at. `directories`: compilation directories by the offset of the line program. */
   constructor(
     readonly sections: DwarfSections,
     readonly programsNaming: (baseName: string) => readonly number[] | undefined,
+    readonly directories: () => ReadonlyMap<number, string>,
   ) {}
 
   /** The statements of the first line from `line` on that has code. */
@@ -104,33 +114,44 @@ export class SourceLines {
   }
 
   #programsOf(pattern: PathPattern): MatchingProgram[] {
+    const filesOf = new Map<number, Map<number, string>>();
+    for (const { offset, number, path } of this.#best(this.#matches(pattern))) {
+      const files = filesOf.get(offset);
+      if (files === undefined) filesOf.set(offset, new Map([[number, path]]));
+      else files.set(number, path);
+    }
+    return [...filesOf].map(([offset, files]) => ({ offset, files }));
+  }
+
+  #matches(pattern: PathPattern): Match[] {
     const matchesName = new NameMatcher(this.sections, pattern.baseName);
-    let best = 1;
-    let programs: MatchingProgram[] = [];
+    const matches: Match[] = [];
     const candidates = this.programsNaming(pattern.baseName);
     const headers = candidates?.map((offset) => readLineHeader(this.sections, offset)) ?? lineHeaders(this.sections);
     for (const header of headers) {
-      let files: Map<number, string> | undefined;
       const table = FileTable.read(this.sections, header);
       const { names } = table.files;
       for (let number = 0; number < names.length; number++) {
         if (!matchesName.test(table, names[number] ?? 0)) continue;
         const path = table.path(number);
         const rank = pattern.rank(path);
-        if (rank < best) continue;
-        if (rank > best) {
-          best = rank;
-          programs = [];
-          files = undefined;
-        }
-        if (files === undefined) {
-          files = new Map();
-          programs.push({ offset: header.offset, files });
-        }
-        files.set(number, path);
+        if (rank > 0) matches.push({ offset: header.offset, number, path, rank });
       }
     }
-    return programs;
+    return matches;
+  }
+
+  /** The matches of the highest rank, and what is the same file by another path: where one compiler was given a path from
+   *  the root on and another one from its directory on, or assembly is built twice (`../lib/memset.S`). */
+  #best(matches: readonly Match[]): readonly Match[] {
+    const highest = matches.reduce((rank, match) => Math.max(rank, match.rank), 0);
+    const best = matches.filter(({ rank }) => rank === highest);
+    if (best.length === matches.length || !mayBeSpelledDifferently(pathsOf(matches))) return best;
+    const directories = this.directories();
+    const whole = ({ offset, path }: Match): string | undefined => wholePath(path, directories.get(offset));
+    const meant = new Set(best.map(whole));
+    meant.delete(undefined);
+    return matches.filter((match) => match.rank === highest || meant.has(whole(match)));
   }
 }
 
@@ -163,6 +184,8 @@ class NameMatcher {
     return name === this.baseName || name.endsWith(this.#suffix);
   }
 }
+
+const pathsOf = (matches: readonly Match[]): ReadonlySet<string> => new Set(matches.map(({ path }) => path));
 
 const decode = (sections: DwarfSections, programs: readonly MatchingProgram[]): FileStatements => {
   const byLine = new Map<number, number[]>();

@@ -17,6 +17,23 @@ const isAbsolute = (path: string): boolean => /^([/\\]|[A-Za-z]:[/\\])/.test(pat
 /** The last component, which is all of a path that an index knows it by. */
 export const baseNameOf = (path: string): string => componentsOf(path).at(-1) ?? '';
 
+/** The whole path of a file that is named relative to a directory, in one spelling; undefined when it cannot be known. */
+export const wholePath = (path: string, directory: string | undefined): string | undefined => {
+  if (isAbsolute(path)) return componentsOf(path).join('/');
+  if (directory === undefined || !isAbsolute(directory)) return undefined;
+  return componentsOf(`${directory}/${path}`).join('/');
+};
+
+/** Some may be one file, named in ways that trailing components do not show. */
+export const mayBeSpelledDifferently = (paths: Iterable<string>): boolean => {
+  const kinds = new Set<boolean>();
+  for (const path of paths) {
+    if (componentsOf(path)[0] === '..') return true;
+    kinds.add(isAbsolute(path));
+  }
+  return kinds.size > 1;
+};
+
 /** Compares paths by whole trailing components. */
 export class PathPattern {
   /** The last component, which every match ends with. */

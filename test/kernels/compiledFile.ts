@@ -315,15 +315,20 @@ export async function compareLines({ path, image }: Compiled): Promise<Record<st
     const ours = ascending(locations.map(({ address }) => address));
     const gdb = ascending(answer.get(place) ?? []);
     const actual = `${file}:${locations[0]?.line}`;
-    const kept = ours.filter((address) => forgotten.get(actual)?.has(address) !== true);
+    const isForgotten = (address: bigint): boolean => forgotten.get(actual)?.has(address) === true;
+    const kept = ours.filter((address) => !isForgotten(address));
+    const others = gdb.filter((address) => !ours.includes(address));
+    const around = (address: bigint): string =>
+      image
+        .inlinesAt(address)
+        .map(({ die }) => die)
+        .join();
+    // A later row of the line, in the same copy, stands for one that gdb has forgotten.
+    const isLater = (other: bigint): boolean =>
+      statements.get(actual)?.has(other) === true &&
+      ours.some((address) => isForgotten(address) && address < other && around(address) === around(other));
     if (ours.join() === gdb.join()) classes.equal++;
-    // A later row of the line stands for one that gdb has forgotten.
-    else if (
-      kept.length > 0 &&
-      areIn(kept, new Set(gdb)) &&
-      areIn(gdb, new Set([...ours, ...(statements.get(actual) ?? [])]))
-    )
-      classes.forgotten++;
+    else if (kept.length > 0 && areIn(kept, new Set(gdb)) && others.every(isLater)) classes.forgotten++;
     // All are forgotten: it goes on to the next line.
     else if (kept.length === 0 && gdb.join() === ascending(answer.get(places[index + 1] ?? '') ?? []).join())
       classes.next++;

@@ -13,11 +13,13 @@ export interface Compilation {
   readonly version: 4 | 5;
   readonly optimisation: 0 | 2;
   readonly options?: readonly string[];
+  /** For gcc: the source is named by its whole path. */
+  readonly isWhole?: boolean;
 }
 
 /** Makes a relocatable file at `object`. */
 export async function compile(
-  { architecture, compiler, version, optimisation, options = [] }: Compilation,
+  { architecture, compiler, version, optimisation, options = [], isWhole = false }: Compilation,
   object: string,
 ): Promise<void> {
   const words = [
@@ -29,11 +31,10 @@ export async function compile(
   ];
   const machine = `${machines[architecture]}-linux-gnu` as const;
   const folder = import.meta.dirname;
-  // So that paths are relative. Of several options the last that fits is used.
-  const relative = [process.cwd(), folder].map(
-    (prefix, index) => `-fdebug-prefix-map=${prefix}=${[folder, '.'][index]}`,
-  );
-  if (compiler === 'gcc') await outputOf(`${machine}-gcc`, [...relative, ...words, join(folder, 'sample.c')]);
+  // gcc does not run where the source is. Of these options the last that fits is used.
+  const moves = isWhole ? [] : [`${process.cwd()}=${folder}`, `${folder}=.`];
+  const places = moves.map((move) => `-fdebug-prefix-map=${move}`);
+  if (compiler === 'gcc') await outputOf(`${machine}-gcc`, [...places, ...words, join(folder, 'sample.c')]);
   else {
     await outputOf('clang', [`--target=${machine}`, `-working-directory=${folder}`, ...words, 'sample.c']);
     nameAsUpstream(object);

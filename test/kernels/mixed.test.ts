@@ -1,5 +1,6 @@
 // Units that clang and gcc made of one source, in one file: DWARF 4 and 5, with and without optimisation, type units, some
-// without .debug_aranges. Linked, it is compared with what others say; relocatable or compressed, with itself.
+// without .debug_aranges, one that names the source by its whole path. Linked, it is compared with what others say;
+// relocatable or compressed, with itself.
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,7 +32,7 @@ const units: Readonly<Record<string, Omit<Compilation, 'architecture'>>> = {
   clang4: { compiler: 'clang', version: 4, optimisation: 2 },
   clang5: { compiler: 'clang', version: 5, optimisation: 2 },
   gcc4: { compiler: 'gcc', version: 4, optimisation: 2, options: typeUnits },
-  gcc5: { compiler: 'gcc', version: 5, optimisation: 2 },
+  gcc5: { compiler: 'gcc', version: 5, optimisation: 2, isWhole: true },
   clang: { compiler: 'clang', version: 5, optimisation: 0 },
   gcc: { compiler: 'gcc', version: 5, optimisation: 0, options: typeUnits },
 };

@@ -163,6 +163,44 @@ for (const strings of ['lineStr', 'str', 'inline'] as const) {
   });
 }
 
+for (const version of [4, 5] as const) {
+  test(`one file by several paths, DWARF ${version}`, (context) => {
+    const dwarf = new DwarfBuilder();
+    const abbreviations = dwarf.abbreviations([1, 0x11, false, [0x10, 0x17], [0x11, 0x01], [0x12, 0x07], [0x1b, 0x08]]);
+    const unit = (offset: number, directory: string, name: string): void => {
+      const program = dwarf.program({
+        version,
+        directories: [directory],
+        files: [{ name, directory: 0 }],
+        ops: [
+          ...(version === 5 ? [{ op: 'file', value: 0 } as const] : []),
+          { op: 'address', value: at(offset) },
+          { op: 'row', pc: 0, line: 6 },
+          { op: 'advancePc', value: 4 },
+          { op: 'end' },
+        ],
+      });
+      dwarf.unit(version, abbreviations, (dies) => {
+        dies.uleb(1).u32(program).u64(at(offset)).u64(4).string(directory);
+      });
+    };
+    unit(0x00, '/build/linux', 'mm/slub.c');
+    unit(0x10, '/elsewhere', '/build/linux/mm/slub.c');
+    unit(0x20, '/build/linux/mm', '../mm/slub.c');
+    unit(0x30, '/other/linux', 'mm/slub.c');
+    unit(0x40, '/elsewhere', '/third/linux/mm/slub.c');
+    unit(0x50, '/build/linux/tools', 'mm/slub.c');
+    const file = open(context, dwarf);
+    const found = (path: string): readonly number[] =>
+      file.locationsOf(path, 7).map(({ address }) => Number(address - text));
+    assert.deepEqual(found('slub.c'), [0x00, 0x10, 0x20, 0x30, 0x40, 0x50]);
+    assert.deepEqual(found('mm/slub.c'), [0x00, 0x10, 0x20, 0x30, 0x50], 'not that of a tree nobody named');
+    assert.deepEqual(found('/build/linux/mm/slub.c'), [0x00, 0x10, 0x20]);
+    assert.deepEqual(found('/home/me/linux/mm/slub.c'), found('mm/slub.c'));
+    file.close();
+  });
+}
+
 test('instructions of one byte, long advances, rows at one address', (context) => {
   const file = open(
     context,

@@ -143,6 +143,21 @@ export class Units {
     return found === undefined ? undefined : this.at(found);
   }
 
+  /** Compilation directories by the offset of the unit's line program. Reads the root of every unit; a damaged one has none. */
+  directories(): ReadonlyMap<number, string> {
+    const directories = new Map<number, string>();
+    for (const header of this.headers()) {
+      if (header.type === DW_UT.type) continue;
+      try {
+        const { stmtList, compDir } = this.#readRoot(header);
+        if (stmtList !== undefined && compDir !== undefined) directories.set(stmtList, compDir);
+      } catch (error) {
+        if (!(error instanceof FormatError)) throw error;
+      }
+    }
+    return directories;
+  }
+
   /** A string attribute's value; undefined for one of a supplementary file, which is not read. */
   string(value: FormValue | undefined, unit: UnitHeader & { readonly strOffsetsBase: number }): string | undefined {
     switch (value?.kind) {
