@@ -1,13 +1,9 @@
-import { Gpa, Gva } from '../base/address.ts';
-import type { Departure } from '../linux/kernelImage.ts';
-import { KernelImage } from '../linux/kernelImage.ts';
+import { type Gpa, Gva } from '../base/address.ts';
+import { type Departure, KernelImage, type PlaceRegisters, placeRegisters } from '../linux/kernelImage.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { Placement, Site } from './placement.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
-
-const SCTLR_M = 1n;
-const wanted = ['pc', 'sctlr_el1', 'ttbr1_el1'];
 
 /** Where a kernel is that has said where it runs, and is about to move (arch/arm64/kernel/head.S of v5.x). */
 const relocating = new Set(['__primary_switch', '__primary_switched', '__relocate_kernel', 'kaslr_early_init']);
@@ -86,32 +82,18 @@ export class KernelPlace {
   /** The build-id of the kernel that runs instead of the one the symbols are of, if that can be told. */
   async otherBuild(context: StopContext, vcpu: Vcpu): Promise<string | undefined> {
     if (this.#image === undefined || this.#base !== undefined) return undefined;
-    const registers = await this.#registers(context, vcpu);
-    if (registers === undefined || (registers.sctlr & SCTLR_M) === 0n) return undefined;
-    return this.#image.otherBuild(registers.ttbr1, context.target.physicalMemory);
+    const registers = await placeOf(context, vcpu);
+    return registers && this.#image.otherBuild(registers, context.target.physicalMemory);
   }
 
   async #find(image: KernelImage, context: StopContext, vcpu: Vcpu): Promise<Gpa | undefined> {
-    const registers = await this.#registers(context, vcpu);
+    const registers = await placeOf(context, vcpu);
     if (registers === undefined) return undefined;
     // A search takes a thousand reads: one for each set of page tables.
-    const where = `${registers.sctlr & SCTLR_M} ${registers.ttbr1}`;
+    const where = `${registers.sctlr_el1} ${registers.ttbr1_el1}`;
     if (where === this.#searched) return undefined;
     this.#searched = where;
-    const { physicalMemory } = context.target;
-    if ((registers.sctlr & SCTLR_M) !== 0n) return image.findRunning(registers.ttbr1, physicalMemory);
-    return image.findLoaded(Gpa(registers.pc), physicalMemory);
-  }
-
-  async #registers(
-    context: StopContext,
-    vcpu: Vcpu,
-  ): Promise<{ readonly pc: bigint; readonly sctlr: bigint; readonly ttbr1: bigint } | undefined> {
-    const offered = new Set(context.target.registers.map(({ name }) => name));
-    if (!wanted.every((name) => offered.has(name))) return undefined;
-    const values = await context.readRegisters(vcpu, wanted);
-    const [pc = 0n, sctlr = 0n, ttbr1 = 0n] = wanted.map((name) => values.get(name));
-    return { pc, sctlr, ttbr1 };
+    return image.find(registers, context.target.physicalMemory);
   }
 
   // One that finds no room is done without: the next stop shows where the kernel went.
@@ -129,4 +111,11 @@ export class KernelPlace {
     for (const site of this.#departures.keys()) await this.placement.release(site, context);
     this.#departures.clear();
   }
+}
+
+async function placeOf(context: StopContext, vcpu: Vcpu): Promise<PlaceRegisters | undefined> {
+  const offered = new Set(context.target.registers.map(({ name }) => name));
+  if (!placeRegisters.every((name) => offered.has(name))) return undefined;
+  const values = await context.readRegisters(vcpu, placeRegisters);
+  return Object.fromEntries(placeRegisters.map((name) => [name, values.get(name) ?? 0n])) as PlaceRegisters;
 }

@@ -14,6 +14,11 @@ import { buildIdsIn, embeddedPageSize, isElf, noteLength } from './buildId.ts';
 
 export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sections' | 'machine' | 'buildId'>;
 
+/** What tells where a vCPU's kernel is. SCTLR_EL1 (Arm ARM, D24.2): 0 M, the MMU is on. */
+export const placeRegisters = ['pc', 'sctlr_el1', 'ttbr1_el1'] as const;
+export type PlaceRegisters = Readonly<Record<(typeof placeRegisters)[number], bigint>>;
+const isMmuOn = ({ sctlr_el1 }: PlaceRegisters): boolean => (sctlr_el1 & 1n) !== 0n;
+
 /** An instruction at which the kernel leaves the addresses it was loaded at. */
 export interface Departure {
   /** Link-time address of the branch. */
@@ -68,6 +73,13 @@ export class KernelImage {
     return found !== undefined && Buffer.from(found).equals(this.notes.bytes);
   }
 
+  /** Where the image is that a vCPU runs or is about to enter. */
+  find(registers: PlaceRegisters, memory: PhysicalMemory): Promise<Gpa | undefined> {
+    return isMmuOn(registers)
+      ? this.findRunning(registers.ttbr1_el1, memory)
+      : this.findLoaded(Gpa(registers.pc), memory);
+  }
+
   /** Where the image is that a vCPU at `pc`, with its MMU off, is about to enter: there, or where the loader's own code
    *  at `pc` goes to. */
   async findLoaded(pc: Gpa, memory: PhysicalMemory): Promise<Gpa | undefined> {
@@ -96,10 +108,12 @@ export class KernelImage {
     return undefined;
   }
 
-  /** The build-id of a kernel in front of the page tables that TTBR1_EL1 names; undefined when there is none, or several. */
-  async otherBuild(ttbr1: bigint, memory: PhysicalMemory): Promise<string | undefined> {
+  /** The build-id of another kernel in front of the page tables that TTBR1_EL1 names; undefined when there is none, or
+   *  several. */
+  async otherBuild(registers: PlaceRegisters, memory: PhysicalMemory): Promise<string | undefined> {
+    if (!isMmuOn(registers)) return undefined;
     const ids = new Set<string>();
-    for (const table of tableAddresses(ttbr1)) {
+    for (const table of tableAddresses(registers.ttbr1_el1)) {
       // RAM begins and ends at whole mebibytes.
       const first = table > imageLimit ? table - imageLimit : 0n;
       for (let start = first - (first % mebibyte); start < table; start += mebibyte) {

@@ -79,6 +79,14 @@ test('a running kernel is found by its page tables, those of the exception tramp
   assert.equal(await image.findRunning(0x8139_1e00n, large), 0x8000_1000n, 'into the table');
 });
 
+test('the MMU tells whether the kernel is loaded or runs', async () => {
+  const memory = ram(0x8000_0000n, { [notesAt(0x8000_0000n)]: notes });
+  const registers = { pc: 0x8000_0000n, sctlr_el1: 0n, ttbr1_el1: 0n };
+  assert.equal(await image.find(registers, memory), 0x8000_0000n);
+  assert.equal(await image.find({ ...registers, sctlr_el1: 1n }, memory), undefined);
+  assert.equal(await image.find({ pc: 0n, sctlr_el1: 1n, ttbr1_el1: 0x8138_f000n }, memory), 0x8000_0000n);
+});
+
 test('the tables of user space and those of the kernel', () => {
   assert.deepEqual(image.tables(Gpa(0x8000_0000n)), { trampoline: 0x8138_d000n, own: 0x8138_f000n });
 });
@@ -103,6 +111,7 @@ test('the branches to the virtual addresses, and the registers that hold them', 
 test('the build-id of another kernel in front of its page tables, not that of its vDSO', async () => {
   const note = (id: number): Uint8Array =>
     Buffer.concat([Buffer.from('040000001400000003000000474e5500', 'hex'), new Uint8Array(20).fill(id)]);
+  const running = { pc: 0n, sctlr_el1: 1n, ttbr1_el1: 0x8018_0000n };
   const all = new Uint8Array(0x30_0000);
   all.set(Buffer.from('\x7fELF'), 0x3000);
   all.set(note(0xaa), 0x3200);
@@ -115,12 +124,13 @@ test('the build-id of another kernel in front of its page tables, not that of it
     },
     write: async () => assert.fail('nothing is written'),
   };
-  assert.equal(await image.otherBuild(0x8018_0000n, memory), 'bb'.repeat(20));
+  assert.equal(await image.otherBuild(running, memory), 'bb'.repeat(20));
   all.set(note(0xaa), 0x10_0000 + 64);
-  assert.equal(await image.otherBuild(0x8018_0000n, memory), undefined, 'it is this very kernel');
+  assert.equal(await image.otherBuild(running, memory), undefined, 'it is this very kernel');
   all.fill(0, 0x10_0000 + 64, 0x10_0000 + 128);
+  assert.equal(await image.otherBuild({ ...running, sctlr_el1: 0n }, memory), undefined, 'there are no tables yet');
   all.set(note(0xcc), 0x4000);
-  assert.equal(await image.otherBuild(0x8018_0000n, memory), undefined, 'there are two');
+  assert.equal(await image.otherBuild(running, memory), undefined, 'there are two');
 });
 
 test('symbols that are no kernel of arm64, or have no notes, say nothing', () => {
