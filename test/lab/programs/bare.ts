@@ -1,114 +1,16 @@
 /** A guest without an operating system under the target: what the debugger shows is what the guest put there, and the
  *  guest cannot tell that it is debugged. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { type Gpa, Gva } from '../../../src/base/address.ts';
 import { MemoryFault, TargetError } from '../../../src/base/errors.ts';
 import { Batch } from '../../../src/target/kvm/batch.ts';
-import type { StopEvent, Target } from '../../../src/target/target.ts';
+import type { StopEvent } from '../../../src/target/target.ts';
 import { PageTables } from '../../arch/pageTables.ts';
 import { type ContractGuest, contract } from '../../target/contract.ts';
 import { image, place } from './bareGuest.ts';
+import { Bare, EL1H, gic } from './bareVm.ts';
 import { check } from './report.ts';
-import { launch, missing, type Vmm, vmms } from './vms.ts';
-
-const imagePath = '/tmp/bare.Image';
-writeFileSync(imagePath, image());
-
-const EL1H = 0x3c5n; // DAIF set
-const imageMagic = 0x644d5241n;
-
-function command(vmm: Vmm, cpus: number): [string, ...string[]] {
-  if (vmm === 'kvmtool') {
-    return ['lkvm', 'run', '-k', imagePath, '-m', '64', '-c', `${cpus}`, '--console', 'serial', '--irqchip', 'gicv3'];
-  }
-  const machine = ['-M', 'virt,gic-version=3', '-accel', 'kvm', '-cpu', 'host', '-smp', `${cpus}`, '-m', '64'];
-  return ['qemu-system-aarch64', ...machine, '-display', 'none', '-nodefaults', '-no-reboot', '-kernel', imagePath];
-}
-
-/** Distributor and the first vCPU's redistributor of the GICv3, for up to two vCPUs. */
-const gic = {
-  kvmtool: (cpus: number) => [0x3fff_0000n, 0x3fff_0000n - 0x2_0000n * BigInt(cpus)] as const,
-  qemu: () => [0x800_0000n, 0x80a_0000n] as const,
-};
-
-/** The launched guest and where its image lies. */
-class Bare {
-  private constructor(
-    readonly target: Target,
-    readonly base: bigint,
-  ) {}
-
-  /** `traps`: stop at the BRK that ends each routine, and count the others. */
-  static async launch(vmm: Vmm, { cpus = 1, traps = true } = {}): Promise<Bare> {
-    const { target } = await launch(command(vmm, cpus));
-    const candidates = vmm === 'kvmtool' ? [0x8000_0000n] : [0x4000_0000n, 0x4020_0000n, 0x4008_0000n];
-    for (const base of candidates) {
-      const bare = new Bare(target, base);
-      if ((await bare.word(base + 56n, 4)) !== imageMagic) continue;
-      if (traps) {
-        target.setTrapFilter(({ immediate }) => {
-          if (immediate < 0xf00) bare.givenBack++;
-          return immediate >= 0xf00;
-        });
-      }
-      return bare;
-    }
-    throw new Error('the image is nowhere');
-  }
-
-  /** BRKs that the filter saw and did not want. */
-  givenBack = 0;
-
-  at(offset: bigint): Gva {
-    return Gva(this.base + offset);
-  }
-
-  async word(address: bigint, length = 8): Promise<bigint> {
-    const bytes = await this.target.physicalMemory.read(address as Gpa, length);
-    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-  }
-
-  async store(address: bigint, ...words: readonly bigint[]): Promise<void> {
-    const bytes = new Uint8Array(new BigUint64Array(words).buffer);
-    await this.target.physicalMemory.write(address as Gpa, bytes);
-  }
-
-  async set(values: Readonly<Record<string, bigint>>, vcpu = 0): Promise<void> {
-    for (const [name, value] of Object.entries(values)) await this.target.writeRegister(vcpu, name, value);
-  }
-
-  async get(name: string, vcpu = 0): Promise<bigint> {
-    return (await this.target.readRegisters(vcpu, [name])).get(name) ?? -1n;
-  }
-
-  /** Sends the first vCPU to a routine, at EL1h with all masks set. */
-  async go(offset: bigint, values: Readonly<Record<string, bigint>> = {}): Promise<void> {
-    await this.set({ ...values, pstate: EL1H, pc: this.at(offset) });
-  }
-
-  /** Runs until the BRK of this immediate. */
-  async until(immediate: number): Promise<void> {
-    const events = await this.target.resume();
-    assert.deepEqual(
-      events.map((event) => (event.kind === 'guestTrap' ? event.immediate : event)),
-      [immediate],
-    );
-  }
-
-  /** Runs until the vCPU is found between two places, looking every now and then. */
-  async idles(): Promise<void> {
-    for (let round = 0; round < 100; round++) {
-      const timer = setTimeout(() => this.target.interrupt(), 30);
-      const [event] = await this.target.resume();
-      clearTimeout(timer);
-      assert.equal(event?.kind, 'interrupted');
-      const pc = await this.get('pc');
-      if (pc === this.at(place.idle) || pc === this.at(place.idle + 4n)) return;
-    }
-    throw new Error(`the guest does not come to rest; pc ${(await this.get('pc')).toString(16)}`);
-  }
-}
+import { missing, type Vmm, vmms } from './vms.ts';
 
 const pattern = (index: number): bigint => BigInt.asUintN(64, 0x9e37_79b9_7f4a_7c15n * BigInt(index + 1));
 const general = Array.from({ length: 31 }, (_, n) => `x${n}`);
@@ -216,7 +118,7 @@ const recordWords = 12;
 
 /** What the guest's handler saw for each state: { vector, ESR, ELR, SPSR, NZCV, DAIF, SPSel, CurrentEL, PAN, SSBS, DIT }. */
 async function trapRecords(vmm: Vmm, debugged: boolean): Promise<readonly (readonly bigint[])[]> {
-  const bare = await Bare.launch(vmm, { traps: false });
+  const bare = await Bare.launch(vmm, image(), { traps: false });
   const { states, features } = await trapStates(bare);
   const table = bare.at(place.data);
   const records = table + 0x4000n;
@@ -229,7 +131,7 @@ async function trapRecords(vmm: Vmm, debugged: boolean): Promise<readonly (reado
       return false;
     });
   }
-  await bare.idles();
+  await bare.idles(place.idle);
   assert.equal(exits, debugged ? states.length : 0);
   const result: bigint[][] = [];
   for (let index = 0; index < states.length; index++) {
@@ -490,7 +392,7 @@ async function interruptsDuringSteps(
 }
 
 async function twoVcpus(vmm: Vmm): Promise<void> {
-  const bare = await Bare.launch(vmm, { cpus: 2 });
+  const bare = await Bare.launch(vmm, image(), { cpus: 2 });
   const { target } = bare;
   await bare.go(place.both);
   const hardware = await target.insert({ kind: 'hardware', address: bare.at(place.place) }, 0);
@@ -540,7 +442,7 @@ async function trapsOfTheGuest(bare: Bare): Promise<void> {
   assert.equal(await bare.get('elr_el1'), stopped);
   assert.equal(await bare.get('esr_el1'), 0xf200_0f04n);
   await reach();
-  await bare.idles();
+  await bare.idles(place.idle);
   assert.equal(await bare.get('elr_el1'), stopped, 'resume gives the trap to the guest');
 }
 
@@ -568,7 +470,7 @@ for (const vmm of vmms) {
   await check(
     `${vmm}: a bare guest is launched`,
     async () => {
-      bare = await Bare.launch(vmm);
+      bare = await Bare.launch(vmm, image());
     },
     { skip, keep: true },
   );
