@@ -54,7 +54,7 @@ export class Breakpoint {
   }
 
   get status(): BreakpointStatus {
-    const placed = this.sites.filter((site) => site.placed);
+    const placed = this.sites.filter((site) => site.placed || site.isHidden);
     const problems = [...new Set(this.sites.flatMap((site) => site.problem ?? []))];
     const partly = placed.length > 0 && placed.length < this.sites.length;
     const message =
@@ -76,7 +76,7 @@ export class Breakpoint {
 
 /** Everything the user wants to stop at. Preconditions of the asynchronous calls: stopped, visibly or not. */
 export class Breakpoints {
-  readonly placement = new Placement();
+  readonly placement: Placement;
   readonly #all = new Map<number, Breakpoint>();
   /** Since the last `reconsider`. */
   #rebound = false;
@@ -86,7 +86,9 @@ export class Breakpoints {
     private readonly symbols: KernelSymbols | undefined,
     private readonly paths: SourcePaths,
     private readonly defaultMode: BreakpointMode,
-  ) {}
+  ) {
+    this.placement = new Placement(symbols);
+  }
 
   /** Replaces the breakpoints that `replaced` selects. One that is asked for again as it was keeps its id and count. */
   async set(
@@ -158,7 +160,9 @@ export class Breakpoints {
   /** The breakpoints at an address that a step arrived at. */
   at(address: Gva): readonly Breakpoint[] {
     return [...this.#all.values()].filter((breakpoint) =>
-      breakpoint.sites.some((site) => site.kind === 'code' && site.placed && site.address === address),
+      breakpoint.sites.some(
+        (site) => site.kind === 'code' && (site.placed || site.isHidden) && site.address === address,
+      ),
     );
   }
 

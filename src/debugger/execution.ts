@@ -14,6 +14,7 @@ import { FrameScope, innermostFrame } from './scope.ts';
 import type { SerialTarget } from './serialTarget.ts';
 import { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
+import { TextPatching } from './textPatching.ts';
 
 export type StopReason =
   | 'entry'
@@ -75,6 +76,7 @@ export class Execution {
   #over = false;
   readonly #kernel: KernelPlace;
   readonly #traps: GuestTraps;
+  readonly #patching: TextPatching;
   context: StopContext;
 
   constructor(
@@ -87,6 +89,7 @@ export class Execution {
     this.context = new StopContext(target, symbols, [], target.vcpus[0] ?? 0);
     this.#kernel = new KernelPlace(symbols, breakpoints.placement);
     this.#traps = new GuestTraps(symbols);
+    this.#patching = new TextPatching(symbols, breakpoints.placement);
   }
 
   /** To be called once, at the stop the session begins with: finds out where the kernel is. UserError when it is certainly
@@ -152,6 +155,7 @@ export class Execution {
         await this.#runHeld();
         if (this.#pauseWanted) return this.#paused(vcpu);
         if (this.#stepped) await this.#reconsider(vcpu);
+        await this.#patching.prepare(this.context, vcpu);
         this.context.end();
         const movement = await this.#classify(await this.target.resume(), sites, undefined);
         if (movement?.exited) return movement;
@@ -189,13 +193,21 @@ export class Execution {
     this.#stepped = false;
     const rewritten = this.target.takeRewritten();
     for (const breakpoint of this.breakpoints.behind(rewritten)) {
-      const where =
-        breakpoint.location === undefined ? '' : ` of ${breakpoint.location.path}:${breakpoint.location.line}`;
-      const text = `Breakpoint ${breakpoint.id}: the guest has rewritten the code${where}; it may have passed there unseen.`;
-      this.events.log(text, breakpoint);
+      this.events.log(`Breakpoint ${breakpoint.id}: ${await this.#rewriting(breakpoint, vcpu)}`, breakpoint);
     }
-    await this.breakpoints.placement.leaveToGuest(rewritten, this.context, vcpu);
+    await this.breakpoints.placement.replace(rewritten, this.context, vcpu);
     for (const status of await this.breakpoints.reconsider(this.context, vcpu)) this.events.breakpointChanged(status);
+  }
+
+  async #rewriting({ location, sites }: Breakpoint, vcpu: Vcpu): Promise<string> {
+    const where = location === undefined ? '' : ` of ${location.path}:${location.line}`;
+    try {
+      for (const { address } of sites) await this.context.memory(vcpu).read(address, 4);
+      return `the guest has rewritten the code${where}; it may have passed there unseen.`;
+    } catch (error) {
+      if (error instanceof TargetError) return `the guest has freed the code${where}.`;
+      throw error;
+    }
   }
 
   #paused(vcpu: Vcpu): Movement {
@@ -228,6 +240,9 @@ export class Execution {
     const hits = new Map(events.map((event) => [event, this.#hit(event)]));
     await this.#follow(events);
     for (const event of events) {
+      if (event.kind === 'breakpoint' || event.kind === 'step') {
+        await this.#patching.arrived(event.pc, context, event.vcpu);
+      }
       switch (event.kind) {
         case 'entry':
           causes.push(cause(event.vcpu, 'entry', "Stopped at the guest's first instruction"));
@@ -298,6 +313,7 @@ export class Execution {
       return event.kind === 'breakpoint' && departure !== undefined ? [{ vcpu: event.vcpu, departure }] : [];
     })[0];
     if (!(await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing))) return;
+    await this.#patching.rebind(context);
     await this.breakpoints.rebind(context, context.focus);
     await this.#reconsider(context.focus);
   }

@@ -1,7 +1,9 @@
 import { type Gva, hex } from '../base/address.ts';
 import { TargetError } from '../base/errors.ts';
+import { isTrap } from '../linux/traps.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import type { StopContext } from './stopContext.ts';
+import type { KernelSymbols } from './symbols.ts';
 
 export type BreakpointMode = 'auto' | 'software' | 'hardware';
 
@@ -13,6 +15,10 @@ export interface Site {
   readonly placed: Placed | undefined;
   /** Why it is not placed. */
   readonly problem: string | undefined;
+  /** The guest itself replaces the instruction there. */
+  readonly isPatched: boolean;
+  /** Software, but out of the guest's sight for the moment. */
+  readonly isHidden: boolean;
 }
 
 export interface Placed {
@@ -20,16 +26,26 @@ export interface Placed {
   readonly kind: 'software' | 'hardware' | 'watch';
 }
 
-interface MutableSite {
-  readonly key: string;
-  readonly kind: 'code' | 'data';
-  readonly address: Gva;
-  readonly length: number;
-  readonly access: WatchAccess;
-  mode: BreakpointMode;
+class OwnSite implements Site {
   placed: Placed | undefined;
   problem: string | undefined;
-  users: number;
+  users = 0;
+  /** How much is under way in the guest that must not see it. */
+  hiding = 0;
+
+  constructor(
+    readonly key: string,
+    readonly kind: 'code' | 'data',
+    readonly address: Gva,
+    readonly length: number,
+    readonly access: WatchAccess,
+    readonly isPatched: boolean,
+    public mode: BreakpointMode,
+  ) {}
+
+  get isHidden(): boolean {
+    return this.hiding > 0;
+  }
 }
 
 export interface SiteRequest {
@@ -42,8 +58,10 @@ export interface SiteRequest {
 
 /** Takes sites into the target, as software or hardware stop points. Preconditions of every call: stopped. */
 export class Placement {
-  readonly #sites = new Map<string, MutableSite>();
-  readonly #byId = new Map<StopPointId, MutableSite>();
+  readonly #sites = new Map<string, OwnSite>();
+  readonly #byId = new Map<StopPointId, OwnSite>();
+
+  constructor(private readonly symbols: KernelSymbols | undefined) {}
 
   /** Adds one user of a site and tries to place it. */
   async acquire(request: SiteRequest, context: StopContext, vcpu: Vcpu): Promise<Site> {
@@ -51,7 +69,8 @@ export class Placement {
     const key = kind === 'code' ? `${address}` : `${address}/${length}/${access}`;
     let site = this.#sites.get(key);
     if (!site) {
-      site = { key, kind, address, length, access, mode, placed: undefined, problem: undefined, users: 0 };
+      const isPatched = kind === 'code' && this.symbols?.isPatched(address) === true;
+      site = new OwnSite(key, kind, address, length, access, isPatched, mode);
       this.#sites.set(key, site);
     }
     site.users += 1;
@@ -60,7 +79,7 @@ export class Placement {
       site.mode = mode;
       if (site.placed && site.placed.kind !== mode) await this.#take(site, context);
     }
-    if (!site.placed) await this.#place(site, context, vcpu);
+    if (!site.placed && !site.isHidden) await this.#place(site, context, vcpu);
     return site;
   }
 
@@ -85,6 +104,7 @@ export class Placement {
     const changed = new Set<Site>();
     for (const site of this.#sites.values()) {
       if (site.mode !== 'auto' || site.kind !== 'code' || site.placed?.kind !== 'hardware') continue;
+      if (site.isPatched || site.isHidden) continue;
       if (!(await holdsImageBytes(site.address, context, vcpu))) continue;
       const old = site.placed.id;
       if ((await this.#insert(site, 'software', context, vcpu)) !== undefined) continue;
@@ -93,7 +113,7 @@ export class Placement {
       changed.add(site);
     }
     for (const site of this.#sites.values()) {
-      if (site.placed) continue;
+      if (site.placed || site.isHidden) continue;
       const before = site.problem;
       await this.#place(site, context, vcpu);
       if (site.placed || site.problem !== before) changed.add(site);
@@ -101,19 +121,53 @@ export class Placement {
     return changed;
   }
 
-  /** The guest has written over software breakpoints: automatic ones become hardware ones where one is left, since code
-   *  that the guest rewrites once (alternatives, static keys, ftrace) it may rewrite again. */
-  async leaveToGuest(ids: readonly StopPointId[], context: StopContext, vcpu: Vcpu): Promise<void> {
+  /** The guest has written over software breakpoints: what is there now may be no code any more, and is only patched again
+   *  where that is as sure as at first. */
+  async replace(ids: readonly StopPointId[], context: StopContext, vcpu: Vcpu): Promise<void> {
     for (const id of ids) {
       const site = this.#byId.get(id);
-      if (site?.mode !== 'auto') continue;
-      if ((await this.#insert(site, 'hardware', context, vcpu)) !== undefined) continue;
-      this.#byId.delete(id);
-      await context.target.remove(id);
+      if (site === undefined) continue;
+      await this.#take(site, context);
+      await this.#place(site, context, vcpu);
     }
   }
 
-  async #place(site: MutableSite, context: StopContext, vcpu: Vcpu): Promise<void> {
+  /** The code sites that are in guest memory while it runs. */
+  get software(): readonly Site[] {
+    return [...this.#sites.values()].filter(({ placed }) => placed?.kind === 'software');
+  }
+
+  /** Takes software sites out while the guest looks at its code there; hardware stands in for the automatic ones where
+   *  some is left. To be taken back by one `show` for each `hide`. */
+  async hide(sites: readonly Site[], context: StopContext, vcpu: Vcpu): Promise<void> {
+    for (const site of sites) {
+      const own = this.#own(site);
+      if (own === undefined) continue;
+      own.hiding += 1;
+      if (own.placed?.kind !== 'software') continue;
+      await this.#take(own, context);
+      if (own.mode === 'auto') await this.#insert(own, 'hardware', context, vcpu);
+    }
+  }
+
+  /** Whatever the guest has put there is now under the breakpoint. */
+  async show(sites: readonly Site[], context: StopContext, vcpu: Vcpu): Promise<void> {
+    for (const site of sites) {
+      const own = this.#own(site);
+      if (own === undefined) continue;
+      own.hiding -= 1;
+      if (own.isHidden || own.mode === 'hardware') continue;
+      const standIn = own.placed;
+      const problem = await this.#insert(own, 'software', context, vcpu);
+      if (standIn === undefined) own.problem = problem;
+      else if (problem === undefined) {
+        this.#byId.delete(standIn.id);
+        await context.target.remove(standIn.id);
+      }
+    }
+  }
+
+  async #place(site: OwnSite, context: StopContext, vcpu: Vcpu): Promise<void> {
     if (site.kind === 'data') {
       site.problem = await this.#insert(site, 'watch', context, vcpu);
       return;
@@ -121,6 +175,10 @@ export class Placement {
     if (site.mode === 'software') {
       site.problem = await this.#insert(site, 'software', context, vcpu);
       return;
+    }
+    // Where the guest itself replaces the instruction it must find its own: hardware, as far as it goes.
+    if (site.mode === 'auto' && site.isPatched) {
+      if ((await this.#insert(site, 'hardware', context, vcpu)) === undefined) return;
     }
     let whyNotSoftware: string | undefined;
     if (site.mode === 'auto') {
@@ -135,15 +193,13 @@ export class Placement {
   }
 
   /** Undefined when the target took it; else why not. */
-  async #insert(
-    site: MutableSite,
-    kind: Placed['kind'],
-    context: StopContext,
-    vcpu: Vcpu,
-  ): Promise<string | undefined> {
+  async #insert(site: OwnSite, kind: Placed['kind'], context: StopContext, vcpu: Vcpu): Promise<string | undefined> {
     const over = kind === 'software' ? undefined : this.#overBudget(kind, site, context);
     if (over !== undefined) return over;
     const { address, length, access } = site;
+    if (kind === 'software' && (await holdsTrap(address, context, vcpu))) {
+      return `The guest has a breakpoint instruction of its own at ${hex(address)}: only a hardware breakpoint can be there too.`;
+    }
     const point = kind === 'watch' ? ({ kind, address, length, access } as const) : ({ kind, address } as const);
     try {
       const id = await context.target.insert(point, vcpu);
@@ -157,7 +213,7 @@ export class Placement {
     }
   }
 
-  #overBudget(kind: 'hardware' | 'watch', wanted: MutableSite, context: StopContext): string | undefined {
+  #overBudget(kind: 'hardware' | 'watch', wanted: OwnSite, context: StopContext): string | undefined {
     const { hardwareBreakpoints, hardwareWatchpoints } = context.target.capabilities;
     const [budget, name] =
       kind === 'hardware' ? [hardwareBreakpoints, 'hardware breakpoints'] : [hardwareWatchpoints, 'watchpoints'];
@@ -166,7 +222,7 @@ export class Placement {
     return `No ${kind === 'watch' ? 'watchpoint' : 'hardware breakpoint'} is left for ${hex(wanted.address)}: ${used} of the vCPU's ${budget} ${name} are in use.`;
   }
 
-  async #take(site: MutableSite, context: StopContext): Promise<void> {
+  async #take(site: OwnSite, context: StopContext): Promise<void> {
     const { placed } = site;
     if (!placed) return;
     site.placed = undefined;
@@ -174,21 +230,31 @@ export class Placement {
     await context.target.remove(placed.id);
   }
 
-  #own(site: Site): MutableSite | undefined {
+  #own(site: Site): OwnSite | undefined {
     return [...this.#sites.values()].find((candidate) => candidate === site);
   }
+}
+
+/** Whether the guest has put a breakpoint instruction there, such as a kprobe's. */
+async function holdsTrap(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean> {
+  const bytes = await instructionAt(address, context, vcpu);
+  return bytes !== undefined && isTrap(bytes);
 }
 
 /** Whether memory holds what the image has at that address: then the page is the kernel's and can be patched. */
 async function holdsImageBytes(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean> {
   const { length } = context.target.architecture.breakpointInstruction;
   const expected = context.symbols?.imageBytes(address, length);
-  if (!expected) return false;
+  const actual = expected && (await instructionAt(address, context, vcpu));
+  return actual !== undefined && expected?.every((byte, n) => byte === actual[n]) === true;
+}
+
+/** As many bytes as a software breakpoint takes; undefined where there is no memory. */
+async function instructionAt(address: Gva, context: StopContext, vcpu: Vcpu): Promise<Uint8Array | undefined> {
   try {
-    const actual = await context.memory(vcpu).read(address, length);
-    return expected.every((byte, n) => byte === actual[n]);
+    return await context.memory(vcpu).read(address, context.target.architecture.breakpointInstruction.length);
   } catch (error) {
-    if (error instanceof TargetError) return false;
+    if (error instanceof TargetError) return undefined;
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import { Gva, hex } from '../base/address.ts';
+import { PatchedText } from '../linux/patchedText.ts';
 import type {
   CodeLocation,
   FrameAccess,
@@ -46,8 +47,16 @@ export type SymbolSource = Pick<
 export class KernelSymbols {
   /** Run-time minus link-time address, modulo 2^64 (the KASLR slide). */
   bias = 0n;
+  readonly patchedText: PatchedText;
 
-  constructor(readonly source: SymbolSource) {}
+  constructor(readonly source: SymbolSource) {
+    this.patchedText = new PatchedText(source);
+  }
+
+  /** Whether the kernel itself replaces the instruction at an address. */
+  isPatched(address: Gva): boolean {
+    return this.patchedText.has(this.#down(address));
+  }
 
   /** Where an address in the image at a former bias is now; others stay. */
   moved(address: Gva, before: bigint): Gva {

@@ -1,140 +1,12 @@
 // The adapter as its users have it: dist/adapter.js in the emulated arm64 KVM host, driven over DAP from outside, with a
 // real Debian kernel under kvmtool and QEMU.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { after, before, describe, type TestContext, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { SymbolFile } from '../../src/symbols/image.ts';
-import type { DapClient, DapMessage } from '../support/dapClient.ts';
-import {
-  type AdapterInLab,
-  type AdapterProcess,
-  guestConfiguration,
-  startAdapterInLab,
-} from '../support/labAdapter.ts';
-import { kernelSource, type LabCpu, type LabProcess, lkvm, vmlinux } from './lab.ts';
-import { type GuestOptions, guestCommand } from './vmm.ts';
-
-type Vmm = 'kvmtool' | 'qemu';
-
-interface Stop {
-  readonly reason: string;
-  readonly threadId: number;
-  readonly description: string;
-  readonly hitBreakpointIds?: readonly number[];
-}
-
-const noLkvm = lkvm() === undefined ? 'no lkvm' : false;
-const unlessPresent = (vmm: Vmm): string | false => (vmm === 'kvmtool' ? noLkvm : false);
-
-/** The line of init/main.c on which start_kernel calls `callee`. */
-async function lineOf(callee: string): Promise<number> {
-  const lines = readFileSync(join(await kernelSource(), 'init/main.c'), 'utf8').split('\n');
-  const start = lines.findIndex((line) => /start_kernel\(void\)/.test(line));
-  return lines.findIndex((line, index) => index > start && line.includes(`\t${callee}(`)) + 1;
-}
-
-class User {
-  threadId = 0;
-  readonly client: DapClient;
-
-  private constructor(client: DapClient) {
-    this.client = client;
-  }
-
-  static async of(adapter: AdapterProcess): Promise<User> {
-    const user = new User(await adapter.connect());
-    await user.client.request('initialize', { adapterID: 'kvm', linesStartAt1: true, columnsStartAt1: true });
-    return user;
-  }
-
-  /** Launches or attaches, sets breakpoints before the guest has run, and ends the configuration. */
-  async begin(request: 'launch' | 'attach', configuration: object, configure = async () => {}): Promise<void> {
-    const begun = this.client.request(request, configuration);
-    await Promise.race([this.client.waitFor('initialized'), begun]);
-    await configure();
-    await this.client.request('configurationDone');
-    await begun;
-  }
-
-  async breakAt(line: number, extra: object = {}): Promise<DapMessage['body']> {
-    const source = { path: 'init/main.c' };
-    const { breakpoints } = await this.client.request('setBreakpoints', { source, breakpoints: [{ line, ...extra }] });
-    return breakpoints[0];
-  }
-
-  async stopped(): Promise<Stop> {
-    const { body } = await this.client.waitFor('stopped');
-    this.threadId = body.threadId;
-    return body;
-  }
-
-  async go(command: string, extra: object = {}): Promise<Stop> {
-    await this.client.request(command, { threadId: this.threadId, ...extra });
-    return this.stopped();
-  }
-
-  async frames(): Promise<{ id: number; name: string; line: number; instructionPointerReference: string }[]> {
-    return (await this.client.request('stackTrace', { threadId: this.threadId })).stackFrames;
-  }
-
-  async pc(): Promise<bigint> {
-    return BigInt((await this.frames())[0]?.instructionPointerReference ?? 0);
-  }
-
-  async evaluate(expression: string): Promise<string> {
-    return (await this.client.request('evaluate', { expression, context: 'repl' })).result;
-  }
-
-  async registers(): Promise<Map<string, string>> {
-    const [frame] = await this.frames();
-    const { scopes } = await this.client.request('scopes', { frameId: frame?.id });
-    const { variablesReference } = scopes.find(
-      (scope: { presentationHint?: string }) => scope.presentationHint === 'registers',
-    );
-    const { variables } = await this.client.request('variables', { variablesReference });
-    return new Map(variables.map(({ name, value }: { name: string; value: string }) => [name, value]));
-  }
-
-  async leave(terminateDebuggee: boolean): Promise<void> {
-    await this.client.request('disconnect', { terminateDebuggee });
-    await this.client.closed;
-  }
-}
-
-/** One session, closed however it ends: the adapter serves one after another, and must be free for the next test. */
-async function session(adapter: AdapterProcess, work: (user: User) => Promise<void>): Promise<void> {
-  const user = await User.of(adapter);
-  try {
-    await work(user);
-  } finally {
-    user.client.close();
-    await user.client.closed;
-  }
-}
-
-/** Fails after a while when a VMM or a guardian stays behind; a guardian needs a moment to go. */
-async function noStrays(adapter: AdapterInLab): Promise<void> {
-  const count = 'ps | grep -E "[l]kvm run|[q]emu-system-aarch64 -M|[g]uardian" | wc -l';
-  await adapter.lab.run(`while [ "$(${count})" != 0 ]; do :; done`, { timeout: 300_000 });
-}
-
-/** Starts a guest that ticks, and waits until it is in user space. */
-async function runGuest(
-  adapter: AdapterInLab,
-  vmm: Vmm,
-  ticks: number,
-  context: TestContext,
-  options: GuestOptions = {},
-  what = 'ticks',
-): Promise<{ vm: LabProcess; pid: number }> {
-  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=${what} guest.ticks=${ticks}`, options));
-  context.after(() => vm.kill('SIGKILL'));
-  await vm.waitFor(/GUEST-TICK 1[\r\n]/);
-  const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';
-  const { output } = await adapter.lab.run(`ps | grep "${name}" | grep -v "sh -c" | head -1`);
-  return { vm, pid: Number(output.trim().split(/\s+/)[0]) };
-}
+import type { DapMessage } from '../support/dapClient.ts';
+import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
+import { lineOf, noStrays, runGuest, session, User, unlessPresent, type Vmm } from '../support/labUser.ts';
+import { type LabCpu, lkvm, vmlinux } from './lab.ts';
 
 function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attachTo: Vmm): void {
   describe(`adapter on ${cpu}`, () => {
@@ -262,48 +134,6 @@ function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attac
         assert.equal((await user.go('continue')).reason, 'function breakpoint');
         await user.leave(false);
         assert.equal((await vm.ended).status, 0);
-        await noStrays(adapter);
-      });
-    });
-
-    test("the guest's own traps: those chosen stop it, the others it takes itself", {
-      skip: unlessPresent(attachTo),
-    }, async (context) => {
-      const free = adapter.lab.start(guestCommand(attachTo, 'guest.do=traps'));
-      context.after(() => free.kill('SIGKILL'));
-      const wanted = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec((await free.ended).output);
-      assert.equal(wanted?.[2]?.trim(), '133', 'SIGTRAP');
-
-      await session(adapter, async (user) => {
-        const choose = (...filters: string[]) => user.client.request('setExceptionBreakpoints', { filters });
-        await user.begin(
-          'launch',
-          guestConfiguration(attachTo, { cpus: 2, parameters: 'guest.do=traps' }),
-          async () => {
-            const { breakpoints } = await choose('bug', 'kprobe', 'panic');
-            assert.deepEqual(
-              breakpoints.map(({ verified }: { verified: boolean }) => verified),
-              [true, true, true],
-            );
-          },
-        );
-        await user.stopped();
-        assert.equal((await user.go('continue')).reason, 'exception');
-        assert.match((await user.frames())[0]?.name ?? '', /do_sys_openat2/);
-        const info = await user.client.request('exceptionInfo', { threadId: user.threadId });
-        assert.equal(info.exceptionId, 'kprobe');
-        await choose('user', 'panic');
-        assert.equal((await user.go('continue')).reason, 'exception');
-        assert.equal(await user.pc(), 0x400078n, 'the instruction in user space');
-        assert.equal((await user.go('continue')).reason, 'exception');
-        assert.match((await user.frames())[0]?.name ?? '', /panic/);
-        const names = (await user.frames()).map(({ name }) => name).join(' ');
-        assert.match(names, /sysrq_handle_crash/);
-        await user.client.request('continue', { threadId: user.threadId });
-        await user.client.waitFor('exited');
-        const seen = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec(user.client.outputText('stdout'));
-        assert.deepEqual([seen?.[1]?.trim(), seen?.[2]?.trim()], [wanted?.[1]?.trim(), wanted?.[2]?.trim()]);
-        await user.leave(true);
         await noStrays(adapter);
       });
     });

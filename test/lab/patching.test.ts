@@ -1,0 +1,85 @@
+// Code that the guest rewrites where breakpoints of ours stand: it behaves as unattached, and they stay.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
+import { lineOf, noStrays, session, type Vmm } from '../support/labUser.ts';
+import { lkvm, vmlinux } from './lab.ts';
+import { guestCommand } from './vmm.ts';
+
+const vmm: Vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
+const traced = 'do_sys_openat2';
+
+describe('code that the guest rewrites', () => {
+  let adapter: AdapterInLab;
+  let start: bigint;
+  let behindPrologue: bigint;
+  let alone: readonly string[];
+  const parameters = (): string =>
+    `guest.do=patch guest.trace=${traced} guest.probe=${traced}+${behindPrologue - start}`;
+  /** What the guest says of its own kprobe and tracer, and everything the kernel complains of. */
+  const said = (console: string): readonly string[] =>
+    console.split(/[\r\n]+/).filter((line) => /GUEST-[KF]|rror|WARN|ftrace|kprobe/.test(line));
+
+  before(async () => {
+    const symbols = SymbolFile.open((await vmlinux()).file);
+    start = symbols.symbolsNamed(traced)[0]?.address ?? 0n;
+    behindPrologue = symbols.functionBreakpoint(traced)[0]?.address ?? 0n;
+    symbols.close();
+    adapter = await startAdapterInLab();
+    alone = said((await adapter.lab.run(guestCommand(vmm, parameters()))).output);
+  });
+  after(() => adapter.close());
+
+  for (const mode of ['auto', 'software', 'hardware'] as const) {
+    test(`breakpoints of mode ${mode} under a kprobe, the function tracer and a static key`, async () => {
+      assert.match(alone.join(), /GUEST-KPROBE +probed +[1-9].*GUEST-FTRACE [1-9]/);
+      await session(adapter, async (user) => {
+        const line = await lineOf('boot_cpu_init');
+        await user.begin('launch', guestConfiguration(vmm, { cpus: 2, parameters: parameters() }), async () => {
+          await user.breakAt(line);
+        });
+        await user.stopped();
+        await user.go('continue');
+        // Room for ftrace, which it makes use of later in the boot, and the instruction that the kprobe is at.
+        const places = [start, start + 4n, behindPrologue];
+        const { breakpoints } = await user.client.request('setInstructionBreakpoints', {
+          breakpoints: places.map((place, index) => ({
+            instructionReference: `0x${place.toString(16)}`,
+            mode,
+            logMessage: `at ${index}`,
+          })),
+        });
+        assert.deepEqual(
+          breakpoints.map(({ verified }: { verified: boolean }) => verified),
+          [true, true, true],
+        );
+        await user.breakAt(line, { condition: '0' });
+        await user.client.request('continue', { threadId: user.threadId });
+        assert.equal((await user.client.waitFor('exited')).body.exitCode, 0);
+        assert.deepEqual(said(user.client.outputText('stdout')), alone);
+        const logged = user.client.outputText('console');
+        const [atStart, inRoom, atProbe] = places.map(
+          (_, index) => logged.match(new RegExp(`^at ${index}$`, 'gm'))?.length ?? 0,
+        );
+        assert.ok(atStart !== undefined && atStart > 10 && inRoom === atStart, logged);
+        // Two breakpoint instructions cannot be at one place: a software one gives way to the kprobe's, and says so.
+        const probed = mode === 'software' ? Number(/probed +(\d+)/.exec(alone.join())?.[1]) : 0;
+        assert.equal(atProbe, atStart - probed);
+        const told = user.client
+          .events('breakpoint')
+          .filter(({ body }) => body.breakpoint.id === breakpoints[2].id)
+          .map(({ body }) => body.breakpoint.message ?? 'verified');
+        if (mode === 'software') {
+          assert.equal(told.length, 2, told.join());
+          assert.match(told[0], /breakpoint instruction of its own/);
+          assert.equal(told[1], 'verified');
+        }
+        assert.doesNotMatch(logged, /rewritten/);
+        assert.match(logged, /the guest has freed the code of init\/main.c/);
+        await user.leave(true);
+        await noStrays(adapter);
+      });
+    });
+  }
+});

@@ -1,0 +1,58 @@
+// The guest's own traps and failures: the exception filters stop at those that are chosen, the others it takes as if nobody
+// were there.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
+import { noStrays, session, type Vmm } from '../support/labUser.ts';
+import { type LabCpu, lkvm } from './lab.ts';
+import { guestCommand } from './vmm.ts';
+
+// VHE and nVHE: KVM handles the debug exceptions in different places.
+for (const [cpu, vmm] of [
+  ['neoverse-n1', lkvm() === undefined ? 'qemu' : 'kvmtool'],
+  ['cortex-a72', 'qemu'],
+] as const satisfies readonly (readonly [LabCpu, Vmm])[]) {
+  describe(`traps on ${cpu}`, () => {
+    let adapter: AdapterInLab;
+    before(async () => {
+      adapter = await startAdapterInLab({ cpu });
+    });
+    after(() => adapter.close());
+
+    test("the guest's own traps: those chosen stop it, the others it takes itself", async (context) => {
+      const free = adapter.lab.start(guestCommand(vmm, 'guest.do=traps'));
+      context.after(() => free.kill('SIGKILL'));
+      const wanted = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec((await free.ended).output);
+      assert.equal(wanted?.[2]?.trim(), '133', 'SIGTRAP');
+
+      await session(adapter, async (user) => {
+        const choose = (...filters: string[]) => user.client.request('setExceptionBreakpoints', { filters });
+        await user.begin('launch', guestConfiguration(vmm, { cpus: 2, parameters: 'guest.do=traps' }), async () => {
+          const { breakpoints } = await choose('bug', 'kprobe', 'panic');
+          assert.deepEqual(
+            breakpoints.map(({ verified }: { verified: boolean }) => verified),
+            [true, true, true],
+          );
+        });
+        await user.stopped();
+        assert.equal((await user.go('continue')).reason, 'exception');
+        assert.match((await user.frames())[0]?.name ?? '', /do_sys_openat2/);
+        const info = await user.client.request('exceptionInfo', { threadId: user.threadId });
+        assert.equal(info.exceptionId, 'kprobe');
+        await choose('user', 'panic');
+        assert.equal((await user.go('continue')).reason, 'exception');
+        assert.equal(await user.pc(), 0x400078n, 'the instruction in user space');
+        assert.equal((await user.go('continue')).reason, 'exception');
+        assert.match((await user.frames())[0]?.name ?? '', /panic/);
+        const names = (await user.frames()).map(({ name }) => name).join(' ');
+        assert.match(names, /sysrq_handle_crash/);
+        await user.client.request('continue', { threadId: user.threadId });
+        await user.client.waitFor('exited');
+        const seen = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec(user.client.outputText('stdout'));
+        assert.deepEqual([seen?.[1]?.trim(), seen?.[2]?.trim()], [wanted?.[1]?.trim(), wanted?.[2]?.trim()]);
+        await user.leave(true);
+        await noStrays(adapter);
+      });
+    });
+  });
+}
