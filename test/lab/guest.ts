@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { appletNames } from './busybox.ts';
 import { Cpio } from './cpio.ts';
+import { provokingModules } from './provoke.ts';
 
 /** Bytes of the nested guest's initramfs; `busybox` is a static arm64 one, `modules` are paths of kernel modules. */
 export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Buffer {
@@ -16,6 +17,9 @@ export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Bu
   archive.file('/bin/spin', spinProgram());
   archive.file('/bin/brk', staticElf([0xd43e0000])); // brk #0xf000
   for (const path of modules) archive.file(`/modules/${basename(path)}`, readFileSync(path), 0o644);
+  const [template] = modules;
+  const provoking = template === undefined ? [] : provokingModules(template);
+  for (const [name, bytes] of provoking) archive.file(`/modules/${name}.ko`, bytes, 0o644);
   return archive.bytes();
 }
 

@@ -54,5 +54,56 @@ for (const [cpu, vmm] of [
         await noStrays(adapter);
       });
     });
+
+    // Neither CPU nor VMM make a difference here, and it takes its time.
+    if (cpu !== 'neoverse-n1') return;
+
+    test('a WARN, a soft lockup, an oops and a BUG: as unattached, and each stopped at when chosen', async () => {
+      const parameters = 'guest.do=provoke loglevel=5';
+      /** What the kernel says of them, less what differs from run to run; a lockup is reported as long as it lasts. */
+      const said = (console: string): readonly string[] =>
+        console
+          .split(/[\r\n]+/)
+          .map((line) => line.replace(/^\[ *\d+\.\d+\] /, ''))
+          .filter((line) => /^(WARNING:|watchdog:|Unable to|Internal error|kernel BUG|GUEST-PROVOKED)/.test(line))
+          .map((line) => line.replace(/CPU(: |#)\d+|PID: \d+|for \d+s|insmod:\d+/g, ''))
+          .filter((line, index, all) => line !== all[index - 1]);
+      // What comes after it the kernel and the shell write into each other.
+      const untilBug = (lines: readonly string[]): readonly string[] =>
+        lines.slice(0, lines.findIndex((line) => line.startsWith('Internal error: Oops - BUG')) + 1);
+      const alone = untilBug(said((await adapter.lab.run(guestCommand(vmm, parameters))).output));
+      assert.match(alone.join('\n'), /WARNING: .*soft lockup.*Unable to handle.*Internal error: Oops.*kernel BUG at/s);
+
+      for (const chosen of [[], ['warn', 'bug', 'oops', 'lockup']]) {
+        await session(adapter, async (user) => {
+          const choose = (filters: readonly string[]) => user.client.request('setExceptionBreakpoints', { filters });
+          const stopsAt = async (id: string, caller: RegExp): Promise<void> => {
+            assert.equal((await user.go('continue')).reason, 'exception');
+            const info = await user.client.request('exceptionInfo', { threadId: user.threadId });
+            assert.equal(info.exceptionId, id);
+            assert.match((await user.frames()).map(({ name }) => name).join(' '), caller);
+          };
+          await user.begin('launch', guestConfiguration(vmm, { cpus: 2, parameters }), async () => {
+            for (const { verified } of (await choose(chosen)).breakpoints) assert.equal(verified, true);
+          });
+          await user.stopped();
+          if (chosen.length > 0) {
+            await stopsAt('warn', /do_one_initcall/);
+            await choose(chosen.filter((id) => id !== 'warn'));
+            await stopsAt('lockup', /watchdog_timer_fn/);
+            await choose(chosen.filter((id) => id !== 'lockup'));
+            await stopsAt('oops', /die.*__do_kernel_fault/);
+            await stopsAt('bug', /do_one_initcall/);
+            await stopsAt('oops', /die.*bug_handler/);
+            await choose([]);
+          }
+          await user.client.request('continue', { threadId: user.threadId });
+          await user.client.waitFor('exited');
+          assert.deepEqual(untilBug(said(user.client.outputText('stdout'))), alone);
+          await user.leave(true);
+          await noStrays(adapter);
+        });
+      }
+    });
   });
 }
