@@ -2,23 +2,30 @@
 import { spawn } from 'node:child_process';
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
-import { bootLab, hostImage, type LabCpu } from '../lab/lab.ts';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import { cacheRoot, reportProgress } from '../lab/cache.ts';
+import { labGdb } from '../lab/gdb.ts';
+import { bootLab, hostImage, type LabCpu, type LabOptions, vmlinux } from '../lab/lab.ts';
+import { tool } from '../lab/tools.ts';
 import type { BenchPlan } from './program.ts';
+import type { RunControlPlan } from './runControl.ts';
 import { type Row, rowMark, table } from './samples.ts';
 import { symbolRows } from './symbols.ts';
+import type { GuestFiles } from './vms.ts';
 
 /** What runs where guests run, and what needs no guest. */
-const guestGroups = ['target', 'steps', 'exits'] as const;
+const guestGroups = ['target', 'steps', 'exits', 'run-control'] as const;
 const groups = [...guestGroups, 'symbols'] as const;
 const usage = `Usage: npm run bench -- [OPTIONS] [GROUP…]
 Measures in the lab, and natively where /dev/kvm runs arm64 guests.
-  target  injected ioctls, registers, memory
-  steps   single steps, by the target and through the adapter
-  exits   the VMM's exits per second, attached and not
-  symbols questions to a kernel's debug information, against gdb
+  target       injected ioctls, registers, memory
+  steps        single steps, by the target and through the adapter
+  exits        the VMM's exits per second, attached and not
+  run-control  next, conditional breakpoints, stacks and pauses through the adapter, against gdb on QEMU's stub
+  symbols      questions to a kernel's debug information, against gdb
   --cpu NAME   the lab's CPU: neoverse-n1 (the default) or cortex-a72
   --one-cpu    keeps all that runs in the lab on one of its CPUs: steadier where this machine is busy
 `;
@@ -67,13 +74,20 @@ const timeout = 30 * 60_000;
 
 async function inLab(cpu: LabCpu, oneCpu: boolean, chosen: readonly string[]): Promise<readonly Row[]> {
   const files = [...(await bundles())].map(([name, contents]) => [`/bench/${name}`, contents] as const);
-  const lab = await bootLab({ cpu, files: Object.fromEntries(files) });
+  const guest = { kernel: '/lab/guest/Image', initrd: '/lab/guest/initrd' };
+  const folder = '/bench';
+  const runControl = chosen.includes('run-control') ? await labRunControl(guest, folder) : undefined;
+  const lab = await bootLab({
+    cpu,
+    ...runControl?.options,
+    files: { ...Object.fromEntries(files), ...runControl?.options.files },
+  });
   try {
     const plan: BenchPlan = {
       groups: chosen,
-      kernel: '/lab/guest/Image',
-      initrd: '/lab/guest/initrd',
-      folder: '/bench',
+      ...guest,
+      folder,
+      ...(runControl && { runControl: runControl.plan }),
     };
     const output = new Output(`lab (${cpu})`);
     const command = `${oneCpu ? 'taskset 1 ' : ''}node /bench/program.js '${JSON.stringify(plan)}'`;
@@ -83,6 +97,51 @@ async function inLab(cpu: LabCpu, oneCpu: boolean, chosen: readonly string[]): P
   } finally {
     await lab.close();
   }
+}
+
+/** What the group `run-control` needs in the lab: gdb, and the index that the adapter would take a minute to make there. */
+async function labRunControl(
+  guest: GuestFiles,
+  folder: string,
+): Promise<{ readonly options: LabOptions; readonly plan: RunControlPlan }> {
+  const { argv, env, files } = await labGdb(reportProgress);
+  const { file } = await vmlinux();
+  const index = join(dirname(file), 'symbols');
+  makeIndex(file, index);
+  return {
+    options: {
+      memory: 4096, // gdb's symbols, and two guests of up to 8 vCPUs
+      vmlinux: true,
+      files: { ...files, [`${folder}/cache/kvm-debug/symbols`]: index },
+    },
+    plan: {
+      ...guest,
+      gdb: { argv, env },
+      symbols: '/lab/vmlinux',
+      adapter: `${folder}/adapter.js`,
+      cache: `${folder}/cache`,
+    },
+  };
+}
+
+/** The same for this machine, on which nothing has to be brought anywhere. */
+async function nativeRunControl(guest: GuestFiles, folder: string): Promise<RunControlPlan> {
+  const { file } = await vmlinux();
+  makeIndex(file, join(cacheRoot(), 'symbols'));
+  return {
+    ...guest,
+    gdb: await tool('gdb-multiarch', reportProgress),
+    symbols: file,
+    adapter: join(folder, 'adapter.js'),
+    cache: dirname(cacheRoot()),
+  };
+}
+
+/** The index of a kernel's names, if there is none yet. */
+function makeIndex(vmlinux: string, cacheFolder: string): void {
+  const symbols = SymbolFile.open(vmlinux, { cacheFolder });
+  symbols.names?.build();
+  symbols.close();
 }
 
 /** Why nothing can be measured on this machine itself, if so. */
@@ -102,7 +161,9 @@ async function native(chosen: readonly string[]): Promise<readonly Row[]> {
     mkdirSync(folder, { recursive: true });
     for (const [name, contents] of await bundles()) writeFileSync(join(folder, name), contents);
     const { kernel, guestInitrd: initrd } = await hostImage();
-    const plan: BenchPlan = { groups: chosen, kernel, initrd, folder };
+    const guest = { kernel, initrd };
+    const runControl = chosen.includes('run-control') ? await nativeRunControl(guest, folder) : undefined;
+    const plan: BenchPlan = { groups: chosen, ...guest, folder, ...(runControl && { runControl }) };
     const output = new Output('native');
     const child = spawn(process.execPath, [join(folder, 'program.js'), JSON.stringify(plan)], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -9,8 +9,9 @@ import type { ExitTrapChoice } from '../../src/target/connection.ts';
 import { Kvm } from '../../src/target/kvm/kvmAbi.ts';
 import { DapClient } from '../support/dapClient.ts';
 import { exitGuest, exitsPerCharacter } from './exitGuest.ts';
+import { type RunControlPlan, runControlRows } from './runControl.ts';
 import { type Row, rowMark } from './samples.ts';
-import { type Attached, attach, findVmm, injections, Vm, type Vmm } from './vms.ts';
+import { type Attached, attach, findVmm, injections, isInstalled, Vm, type Vmm } from './vms.ts';
 
 /** Where things are on this machine. */
 export interface BenchPlan {
@@ -19,6 +20,8 @@ export interface BenchPlan {
   readonly initrd: string;
   /** Holds adapter.js and guardian.js; may be written to. */
   readonly folder: string;
+  /** For the group `run-control`. */
+  readonly runControl?: RunControlPlan;
 }
 
 class Bench {
@@ -40,9 +43,7 @@ class Bench {
   }
 
   print(): void {
-    const short = (_key: string, value: unknown): unknown =>
-      typeof value === 'number' ? Number(value.toPrecision(6)) : value;
-    for (const row of this.#rows.values()) console.log(`${rowMark}${JSON.stringify(row, short)}`);
+    for (const row of this.#rows.values()) printRow(row);
     this.#rows.clear();
   }
 
@@ -297,6 +298,17 @@ class Bench {
   }
 }
 
+async function runControl({ runControl: plan }: BenchPlan): Promise<void> {
+  if (!plan || !isInstalled('qemu')) console.log('not measured: it needs QEMU, whose stub is what gdb talks to');
+  else for (const row of await runControlRows(plan)) printRow(row);
+}
+
+function printRow(row: Row): void {
+  const short = (_key: string, value: unknown): unknown =>
+    typeof value === 'number' ? Number(value.toPrecision(6)) : value;
+  console.log(`${rowMark}${JSON.stringify(row, short)}`);
+}
+
 const jsonable = (_key: string, value: unknown): unknown =>
   typeof value === 'bigint' ? `0x${value.toString(16)}` : value;
 
@@ -352,6 +364,7 @@ async function main(): Promise<void> {
     if (group === 'target') await bench.target();
     if (group === 'steps') await bench.steps();
     if (group === 'exits') await bench.exits();
+    if (group === 'run-control') await runControl(plan);
     bench.print();
   }
   process.exit(0);

@@ -13,11 +13,12 @@ export type Vmm = 'kvmtool' | 'qemu';
 
 const programs = { kvmtool: 'lkvm', qemu: 'qemu-system-aarch64' } as const;
 
+/** Whether a VMM is on PATH. */
+export const isInstalled = (vmm: Vmm): boolean => !spawnSync(programs[vmm], ['--version']).error;
+
 /** The first VMM on PATH. */
 export function findVmm(): Vmm {
-  for (const vmm of ['kvmtool', 'qemu'] as const) {
-    if (!spawnSync(programs[vmm], ['--version']).error) return vmm;
-  }
+  for (const vmm of ['kvmtool', 'qemu'] as const) if (isInstalled(vmm)) return vmm;
   throw new Error(`neither ${programs.kvmtool} nor ${programs.qemu} is on PATH`);
 }
 
@@ -44,9 +45,10 @@ export class Vm {
   /** Hears of each piece of console output. */
   onOutput: (length: number) => void = () => {};
 
-  constructor(vmm: Vmm, files: GuestFiles, cpus: number, parameters = '') {
+  /** `parameters` are the kernel's, `more` the VMM's. */
+  constructor(vmm: Vmm, files: GuestFiles, cpus: number, parameters = '', more: readonly string[] = []) {
     // Standard input stays open: kvmtool spins on one that is at its end.
-    this.#process = spawn(programs[vmm], vmmArguments(vmm, files, cpus, parameters), {
+    this.#process = spawn(programs[vmm], [...vmmArguments(vmm, files, cpus, parameters), ...more], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#process.stdout?.on('data', (chunk: Buffer) => {
