@@ -10,8 +10,12 @@ import { reportProgress } from './cache.ts';
 import type { HostImage } from './image.ts';
 import { tool } from './tools.ts';
 
-/** neoverse-n1: KVM in VHE mode. cortex-a72: nVHE. */
-export type LabCpu = 'neoverse-n1' | 'cortex-a72';
+/** neoverse-n1: KVM in VHE mode. cortex-a72: nVHE. max: all that QEMU can emulate, pointer authentication and branch
+ *  targets among it, and several times slower. */
+export type LabCpu = 'neoverse-n1' | 'cortex-a72' | 'max';
+
+/** What QEMU is asked for where it is not just the name: authentication codes of its own are much quicker to make. */
+const cpuOptions: Partial<Record<LabCpu, string>> = { max: 'max,pauth-impdef=on' };
 
 export interface Machine {
   cpu: LabCpu;
@@ -160,7 +164,14 @@ function arguments_(machine: Machine, initramfs: string, agent: string, ports: M
   const forwards = [...ports].map(([guest, host]) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`).join('');
   const shell = machine.terminal ? ` lab.shell=${machine.terminal.rows}x${machine.terminal.columns}` : '';
   return [
-    ...['-M', 'virt,virtualization=on,gic-version=3', '-accel', 'tcg,thread=multi', '-cpu', machine.cpu],
+    ...[
+      '-M',
+      'virt,virtualization=on,gic-version=3',
+      '-accel',
+      'tcg,thread=multi',
+      '-cpu',
+      cpuOptions[machine.cpu] ?? machine.cpu,
+    ],
     ...['-smp', String(machine.smp), '-m', String(machine.memory)],
     ...['-display', 'none', '-nodefaults', '-no-reboot'],
     ...['-kernel', machine.image.kernel, '-initrd', initramfs],

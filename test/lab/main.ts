@@ -9,7 +9,7 @@ import { tool } from './tools.ts';
 
 const USAGE = `Usage: npm run lab -- [OPTIONS] [SCRIPT [ARGUMENTS]]
 An emulated arm64 host with KVM: a shell in it, or SCRIPT run in it, whose exit status it takes.
-  --cpu NAME        neoverse-n1 (KVM in VHE mode, the default) or cortex-a72 (nVHE)
+  --cpu NAME        neoverse-n1 (KVM in VHE mode, the default), cortex-a72 (nVHE) or max (all that QEMU emulates)
   --smp N           CPUs of the host (2)
   --memory MIB      its memory (2048)
   --vmlinux         the kernel with DWARF at /lab/vmlinux
@@ -86,8 +86,8 @@ function parse(words: string[]) {
 }
 
 function cpu(name: string): LabCpu {
-  if (name === 'neoverse-n1' || name === 'cortex-a72') return name;
-  throw new Error(`--cpu ${name}: neoverse-n1 or cortex-a72`);
+  if (name === 'neoverse-n1' || name === 'cortex-a72' || name === 'max') return name;
+  throw new Error(`--cpu ${name}: neoverse-n1, cortex-a72 or max`);
 }
 
 function count(option: string, text: string): number {

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { build } from 'esbuild';
 import { SymbolFile } from '../../src/symbols/image.ts';
+import { assembledGuests } from './assemble.ts';
 import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
 import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const programs = ['bare', 'linux', 'faults'] as const;
+const programs = ['bare', 'checksum', 'linux', 'faults'] as const;
 /** Programs, and what they start. */
 const bundled = [...programs, 'victim'];
 
@@ -72,7 +73,24 @@ async function relay(context: TestContext, lab: Lab, command: string, env: Recor
 
 const wanted = ['start_kernel', 'kernel_clone', 'el0t_64_sync_handler', '__arm64_sys_ptrace'];
 
-for (const cpu of ['neoverse-n1', 'cortex-a72'] satisfies LabCpu[]) {
+interface Plan {
+  readonly cpu: LabCpu;
+  readonly programs: readonly (typeof programs)[number][];
+  readonly env: Readonly<Record<string, string>>;
+  /** Picks checks by their names; all unless told. */
+  readonly checks?: string;
+}
+
+const plans: readonly Plan[] = [
+  // 100,000 instructions.
+  { cpu: 'neoverse-n1', programs, env: { CHECKSUM_ROUNDS: '70' } },
+  // What is wrong with a machine is no different on another CPU.
+  { cpu: 'cortex-a72', programs: ['bare', 'checksum', 'linux'], env: {} },
+  // Atomics, PAN, pointer authentication and branch targets.
+  { cpu: 'max', programs: ['checksum'], env: { CHECKSUM_ROUNDS: '2', CHECKSUM_FEATURES: '15' }, checks: 'every' },
+];
+
+for (const { cpu, programs: chosen, env: own, checks = '' } of plans) {
   describe(`target/kvm on ${cpu}`, { timeout: 1_800_000 }, () => {
     let lab: Lab;
     let env: Record<string, string>;
@@ -82,16 +100,15 @@ for (const cpu of ['neoverse-n1', 'cortex-a72'] satisfies LabCpu[]) {
       const addresses = wanted.map((name) => [name, `${file.symbolsNamed(name)[0]?.address}`]);
       file.close();
       env = { SYMBOLS: JSON.stringify(Object.fromEntries(addresses)) };
-      lab = await bootLab({ cpu, files: await bundles() });
+      lab = await bootLab({ cpu, files: { ...(await bundles()), ...(await assembledGuests()) } });
     });
     after(() => lab?.close());
 
     // On one CPU of the lab: a tracer spins in the kernel until its tracee is off the other one (Linux kernel/sched/core.c,
     // wait_task_inactive), which is long where this machine has fewer CPUs than its labs.
-    for (const program of programs) {
-      // What is wrong with a machine is no different on another CPU.
-      if (program === 'faults' && cpu !== 'neoverse-n1') continue;
-      test(program, (context) => relay(context, lab, `taskset 1 node /job/${program}.mjs`, env));
+    for (const program of chosen) {
+      const command = `taskset 1 node /job/${program}.mjs ${checks}`;
+      test(program, (context) => relay(context, lab, command, { ...env, ...own }));
     }
   });
 }

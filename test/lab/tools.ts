@@ -18,6 +18,7 @@ const PACKAGES = {
   'aarch64-linux-gnu-addr2line': 'binutils-aarch64-linux-gnu',
   'x86_64-linux-gnu-addr2line': 'binutils-x86-64-linux-gnu',
   'aarch64-linux-gnu-ld': 'binutils-aarch64-linux-gnu',
+  'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu',
   'x86_64-linux-gnu-ld': 'binutils-x86-64-linux-gnu',
   'eu-addr2line': 'elfutils',
   'llvm-symbolizer': 'llvm',

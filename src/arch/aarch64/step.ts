@@ -5,19 +5,27 @@
 // the guest's own: the instructions that read, write or restore the masks, and SPSR_EL1 when the instruction took an
 // exception. Arm ARM (DDI 0487) C5.2 DAIF, D1.3 "Exception entry", D2.10 "Software Step exceptions".
 //
-// An exclusive sequence (exclusive.ts) is one step: it is run to where it is left. Not here yet: WFI.
+// An exclusive sequence (exclusive.ts) is one step: it is run to where it is left. WFI is not executed at all: nothing
+// that is held off may be what it waits for, and the PE may leave it at any time and for any reason (C6.2 WFI).
 
 import { vectorOffset } from './exception.ts';
-import { type MaskInstruction, maskInstruction } from './instructions.ts';
+import { isWaitForInterrupt, type MaskInstruction, maskInstruction } from './instructions.ts';
 import { exceptionLevel, isAArch32, MODE_EL1H, PSTATE_DAIF, PSTATE_MODE, Pstate } from './pstate.ts';
 
 /** The bits that are the debugger's during the step. Bit 9 is left alone: PSTATE.D does not mask a step that KVM takes
  *  to EL2, and in AArch32 the bit is CPSR.E. */
 const HELD = Pstate.A | Pstate.I | Pstate.F;
 
+/** The guest's own state before the step. */
+export interface BeforeStep {
+  readonly pc: bigint;
+  readonly pstate: bigint;
+  readonly spsr_el1: bigint;
+  readonly elr_el1: bigint;
+}
+
 export interface StepPlan {
-  /** The guest's own state before the step. */
-  readonly before: { readonly pc: bigint; readonly pstate: bigint };
+  readonly before: BeforeStep;
   /** PSTATE to run the step with. */
   readonly pstate: bigint;
   /** Set when the instruction deals with the masks itself. */
@@ -31,10 +39,17 @@ export type RegisterWrites = Readonly<Record<string, bigint>>;
 
 /** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`, or `length` bytes of code that begin
  *  with it and leave the masks alone. */
-export function planStep(instruction: number, before: StepPlan['before'], length = 4n): StepPlan {
+export function planStep(instruction: number, before: BeforeStep, length = 4n): StepPlan {
   // AArch32 runs at EL0 only, where it cannot change A, I and F.
   const masks = isAArch32(before.pstate) ? undefined : maskInstruction(instruction);
   return { before, pstate: before.pstate | HELD, instruction: masks, length };
+}
+
+/** What to write in place of a step of `instruction` that is not to be executed; undefined for all others. */
+export function insteadOfStep(instruction: number, { pc, pstate }: BeforeStep): RegisterWrites | undefined {
+  // At EL0 it may be for EL1 to decide (SCTLR_EL1.nTWI). Behind an indirect branch it may be no place to branch to.
+  const isPlain = exceptionLevel(pstate) === 1 && (pstate & Pstate.BTYPE) === 0n;
+  return isPlain && isWaitForInterrupt(instruction) ? { pc: BigInt.asUintN(64, pc + 4n) } : undefined;
 }
 
 /** The vCPU after the step, as it was read. */
@@ -47,7 +62,34 @@ export interface StepResult {
 }
 
 /** What to write after the step, whether the instruction was executed, took an exception, or did not start. */
-export function finishStep(plan: StepPlan, after: StepResult): RegisterWrites {
+export function finishStep(plan: StepPlan, found: StepResult): RegisterWrites {
+  const after = withoutInterrupt(plan, found);
+  const names = ['pc', 'elr_el1', 'spsr_el1', 'pstate'] as const;
+  const withdrawn = names.map((name) => changed(name, found[name], after[name]));
+  return Object.assign({}, ...withdrawn, restore(plan, after)) as RegisterWrites;
+}
+
+/** The state before an interrupt that the instruction itself let in by unmasking it, with which the step would end in the
+ *  handler: it is as little wanted as others, and the architecture leaves open whether it comes before the step's own
+ *  exception (D1.3.5 "Prioritization of exceptions"). Entry has changed these registers only, and the GIC gives the
+ *  interrupt to whoever reads ICC_IAR1_EL1 first: it is pending again. */
+function withoutInterrupt({ before, instruction }: StepPlan, after: StepResult): StepResult {
+  if (instruction === undefined || (after.pstate & (PSTATE_MODE | PSTATE_DAIF)) !== (MODE_EL1H | PSTATE_DAIF))
+    return after;
+  if (exceptionLevel(after.spsr_el1) > 1) return after;
+  const { elr_el1: pc, spsr_el1: pstate } = after;
+  const synchronous = exceptionHandler(after.vbar_el1, pstate);
+  const isIrq = after.pc === synchronous + IRQ && (pstate & Pstate.I) === 0n;
+  const isFiq = after.pc === synchronous + FIQ && (pstate & Pstate.F) === 0n;
+  if (!isIrq && !isFiq) return after;
+  return { ...after, pc, pstate: pstate & ~Pstate.SS, elr_el1: before.elr_el1, spsr_el1: before.spsr_el1 };
+}
+
+// Offsets of the vectors from that of synchronous exceptions (D1.3 "Exception vectors").
+const IRQ = 0x080n;
+const FIQ = 0x100n;
+
+function restore(plan: StepPlan, after: StepResult): RegisterWrites {
   const { before } = plan;
   if (tookException(plan, after)) {
     // The handler's own PSTATE is right: all masks are set in it anyway. What it saved is not. SPSR_EL1.SS too is the

@@ -469,9 +469,10 @@ export class KvmTarget implements Target {
 
   async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
     const vcpu = thread.index ?? 0;
-    const { outcomes, exits, ends } = await this.#stepper.step(thread, mode);
+    const { outcomes, exits, ends, isInstead } = await this.#stepper.step(thread, mode);
     if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     const events = new Map<Vcpu, StopEvent>();
+    if (isInstead) events.set(vcpu, { kind: 'step', vcpu, pc: Gva(this.#registers.one(thread, 'pc')) });
     for (const exit of exits) {
       const event = await this.#explain(exit, ends);
       // The guest's own trap went back to it: its instruction is the step.

@@ -2,7 +2,14 @@
 // guest's state what the arming put there.
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { isAArch32 } from '../../arch/aarch64/pstate.ts';
-import { exceptionHandler, finishStep, likelyUnmask, planStep } from '../../arch/aarch64/step.ts';
+import {
+  type BeforeStep,
+  exceptionHandler,
+  finishStep,
+  insteadOfStep,
+  likelyUnmask,
+  planStep,
+} from '../../arch/aarch64/step.ts';
 import { Gva } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import type { VirtualMemory } from '../../base/memory.ts';
@@ -21,12 +28,11 @@ export interface SteppedVcpu {
   readonly exits: readonly DebugExit[];
   /** Where a step over an exclusive sequence ends: hardware breakpoints of the step's own. */
   readonly ends: readonly Gva[] | undefined;
+  /** The step is complete without that the vCPU has run. */
+  readonly isInstead: boolean;
 }
 
-interface Before {
-  readonly pc: bigint;
-  readonly pstate: bigint;
-}
+const stateNames = ['pc', 'pstate', 'spsr_el1', 'elr_el1'] as const;
 
 /** Adds the call that takes everything out of a vCPU's debug registers; returns its number in the batch. */
 export const addDisarm = (batch: Batch, thread: VcpuThread): number =>
@@ -47,9 +53,15 @@ export class VcpuStepper {
     const { group, registers } = this;
     const { journal } = group;
     const fd = thread.fd ?? -1;
-    const before = { pc: registers.one(thread, 'pc'), pstate: registers.one(thread, 'pstate') };
+    const state = registers.read(thread, stateNames);
+    const before = Object.fromEntries(stateNames.map((name) => [name, state.get(name) ?? 0n])) as unknown as BeforeStep;
     // Nothing there to decode: the step takes the instruction abort, which needs no special care.
     const [instruction = 0] = await this.#instructionsAt(thread.index ?? 0, Gva(before.pc), 1);
+    const instead = insteadOfStep(instruction, before);
+    if (instead !== undefined) {
+      registers.write(thread, instead);
+      return { outcomes: [], exits: [], ends: undefined, isInstead: true };
+    }
     const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
     const plan = planStep(instruction, before, sequence?.length);
     const key = `step ${fd}`;
@@ -68,7 +80,7 @@ export class VcpuStepper {
       throw thrown;
     }
     journal.strike(key);
-    return { outcomes, exits, ends: sequence?.ends };
+    return { outcomes, exits, ends: sequence?.ends, isInstead: false };
   }
 
   #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
@@ -82,7 +94,7 @@ export class VcpuStepper {
   }
 
   /** After a failure in the middle: disarms, and gives the guest its own interrupt masks back. */
-  #undo(thread: VcpuThread, before: Before): void {
+  #undo(thread: VcpuThread, before: BeforeStep): void {
     const batch = thread.batch();
     const disarmed = addDisarm(batch, thread);
     thread.run(batch);
@@ -113,7 +125,7 @@ export class VcpuStepper {
    *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
   async #sequenceAt(
     thread: VcpuThread,
-    { pc, pstate }: Before,
+    { pc, pstate }: BeforeStep,
   ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
     if (isAArch32(pstate)) return undefined;
     const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));

@@ -114,11 +114,12 @@ export class Bare {
     return this.get('pc');
   }
 
-  /** Runs until the vCPU is found in the two instructions `WFI; B` at `idle`, looking every now and then. */
-  async idles(idle: bigint, rounds = 100): Promise<void> {
+  /** Runs until the vCPU is found in the two instructions `WFI; B` at `idle`, looking less and less often: a guest that
+   *  is stopped again before it has run would never come there. */
+  async idles(idle: bigint): Promise<void> {
     let pc = 0n;
-    for (let round = 0; round < rounds; round++) {
-      pc = await this.runs(30);
+    for (let pause = 30; pause < 30_000; pause *= 1.5) {
+      pc = await this.runs(pause);
       if (pc === this.at(idle) || pc === this.at(idle + 4n)) return;
     }
     throw new Error(`the guest does not come to rest; pc ${pc.toString(16)}`);
