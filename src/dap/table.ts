@@ -1,5 +1,6 @@
 import type { Handler } from './context.ts';
 import * as breakpoints from './requests/breakpoints.ts';
+import * as dataBreakpoints from './requests/dataBreakpoints.ts';
 import * as evaluation from './requests/evaluation.ts';
 import * as execution from './requests/execution.ts';
 import * as jumps from './requests/jumps.ts';
@@ -21,10 +22,10 @@ export const handlers: Readonly<Record<string, Handler>> = {
   setBreakpoints: breakpoints.setBreakpoints,
   setFunctionBreakpoints: breakpoints.setFunctionBreakpoints,
   setInstructionBreakpoints: breakpoints.setInstructionBreakpoints,
-  setDataBreakpoints: breakpoints.setDataBreakpoints,
+  setDataBreakpoints: dataBreakpoints.setDataBreakpoints,
   setExceptionBreakpoints: breakpoints.setExceptionBreakpoints,
   exceptionInfo: breakpoints.exceptionInfo,
-  dataBreakpointInfo: breakpoints.dataBreakpointInfo,
+  dataBreakpointInfo: dataBreakpoints.dataBreakpointInfo,
   breakpointLocations: breakpoints.breakpointLocations,
 
   continue: execution.resume,

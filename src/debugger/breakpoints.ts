@@ -6,7 +6,7 @@ import { PathPattern } from '../symbols/sourcePaths.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import { type Conditions, type ParsedConditions, parseConditions } from './conditions.ts';
 import { filterNamed, trapFilterOf } from './exceptions.ts';
-import { type BreakpointMode, Placement, type Site } from './placement.ts';
+import { type BreakpointMode, type HardwareUse, Placement, type Site } from './placement.ts';
 import type { SourcePaths } from './sourcePaths.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -40,6 +40,8 @@ export class Breakpoint {
   parsed: ParsedConditions | undefined;
   /** How often its condition held. */
   hits = 0;
+  /** The user has been told that its condition cannot be evaluated. */
+  isConditionTold = false;
   /** The guest's own breakpoint instructions that it stops at. */
   readonly traps: readonly TrapClass[];
   lastStatus = '';
@@ -53,14 +55,14 @@ export class Breakpoint {
     this.traps = request.kind === 'exception' ? (filterNamed(request.filter)?.traps ?? []) : [];
   }
 
-  get status(): BreakpointStatus {
+  status(hardware: HardwareUse): BreakpointStatus {
     const placed = this.sites.filter((site) => site.placed || site.isHidden);
     const problems = [...new Set(this.sites.flatMap((site) => site.problem ?? []))];
     const partly = placed.length > 0 && placed.length < this.sites.length;
     const message =
       this.problem ??
       (problems.length === 0
-        ? undefined
+        ? hardwareNote(placed, hardware)
         : `${partly ? `Only ${placed.length} of ${this.sites.length} places: ` : ''}${problems.join(' ')}`);
     return {
       id: this.id,
@@ -72,6 +74,22 @@ export class Breakpoint {
       address: (placed[0] ?? this.sites[0])?.address,
     };
   }
+}
+
+/** How much of what is scarce a breakpoint takes: people who choose what to keep want to know. */
+function hardwareNote(placed: readonly Site[], { used, breakpoints, watchpoints }: HardwareUse): string | undefined {
+  const hardware = placed.filter((site) => site.placed?.kind === 'hardware');
+  if (hardware.length === 0) {
+    return placed.some(({ kind }) => kind === 'data') ? `A watchpoint; the vCPU has ${watchpoints}.` : undefined;
+  }
+  const unmapped = hardware.some(({ isMapped }) => !isMapped) ? ' No code is mapped there yet.' : '';
+  return `A hardware breakpoint; ${used} of the vCPU's ${breakpoints} are in use.${unmapped}`;
+}
+
+/** What became of the breakpoints that were asked for, and of others for their sake. */
+export interface BreakpointChanges {
+  readonly statuses: readonly BreakpointStatus[];
+  readonly others: readonly BreakpointStatus[];
 }
 
 /** Everything the user wants to stop at. Preconditions of the asynchronous calls: stopped, visibly or not. */
@@ -96,7 +114,7 @@ export class Breakpoints {
     replaced: (breakpoint: Breakpoint) => boolean,
     context: StopContext,
     vcpu: Vcpu,
-  ): Promise<readonly BreakpointStatus[]> {
+  ): Promise<BreakpointChanges> {
     const old = [...this.#all.values()].filter(replaced);
     const kept: (Breakpoint | undefined)[] = requests.map((request) => {
       const text = identity(request);
@@ -104,14 +122,17 @@ export class Breakpoints {
       return index < 0 ? undefined : old.splice(index, 1)[0];
     });
     for (const breakpoint of old) await this.#drop(breakpoint, context);
-    const result: BreakpointStatus[] = [];
+    const asked: Breakpoint[] = [];
     for (const [index, request] of requests.entries()) {
-      const breakpoint = kept[index] ?? (await this.#add(request, context, vcpu));
-      breakpoint.lastStatus = JSON.stringify({ ...breakpoint.status, address: undefined });
-      result.push(breakpoint.status);
+      asked.push(kept[index] ?? (await this.#add(request, context, vcpu)));
     }
+    // What was given up may be what others lack.
+    await this.placement.reconsider(context, vcpu);
     context.target.setTrapFilter(trapFilterOf(new Set(this.#working().flatMap(({ traps }) => traps))));
-    return result;
+    const ids = new Set(asked.map(({ id }) => id));
+    const others = this.#changed(context).filter(({ id }) => !ids.has(id));
+    const use = this.placement.hardwareUse(context);
+    return { statuses: asked.map((breakpoint) => breakpoint.status(use)), others };
   }
 
   /** To be called at each stop: see `Placement.reconsider`. Returns what the user should hear of. */
@@ -119,9 +140,15 @@ export class Breakpoints {
     const rebound = this.#rebound;
     this.#rebound = false;
     if ((await this.placement.reconsider(context, vcpu)).size === 0 && !rebound) return [];
+    return this.#changed(context);
+  }
+
+  /** Those of which something else is to be said than the last time. */
+  #changed(context: StopContext): readonly BreakpointStatus[] {
+    const use = this.placement.hardwareUse(context);
     const changed: BreakpointStatus[] = [];
     for (const breakpoint of this.#all.values()) {
-      const { status } = breakpoint;
+      const status = breakpoint.status(use);
       const text = JSON.stringify({ ...status, address: undefined });
       if (text === breakpoint.lastStatus) continue;
       breakpoint.lastStatus = text;

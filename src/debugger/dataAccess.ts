@@ -7,8 +7,10 @@ import type { SerialTarget } from './serialTarget.ts';
 
 type Watched = StopEvent & { readonly kind: 'watchpoint' };
 
-/** Longer ones are ranges rather than values. */
+/** Longer ones are ranges rather than values: of them what has changed is told. */
 const longestValue = 8;
+/** Longer ones are not read at each access. */
+const longestRange = 4096;
 
 /** Carries out the access that a watchpoint stopped before it was executed, alone: what it changes is known then, and
  *  conditions see it. Returns what happened besides, and a text for each of the data breakpoints. */
@@ -20,31 +22,49 @@ export async function carryOut(
 ): Promise<{ readonly events: readonly StopEvent[]; readonly text: string }> {
   const [instruction] = await disassembler.rows(target.memory(event.vcpu), event.pc, 0, 1);
   const ranges = breakpoints.flatMap(({ request }) => (request.kind === 'data' ? [request] : []));
-  const before = await Promise.all(ranges.map((range) => valueIn(range, event, target)));
+  const before = await Promise.all(ranges.map((range) => bytesIn(range, event, target)));
   const events = await target.step(event.vcpu);
   const isOver = events.some(({ kind }) => kind === 'exited');
   const changes: string[] = [];
   for (const [index, range] of ranges.entries()) {
-    const [old, now] = [before[index], isOver ? undefined : await valueIn(range, event, target)];
-    const what = `${range.length} bytes at ${hex(range.address)}`;
-    if (old === undefined || now === undefined) changes.push(what);
-    else if (old === now) changes.push(`${what}, which are ${hex(now)}`);
-    else changes.push(`${what}, which were ${hex(old)} and are ${hex(now)}`);
+    changes.push(describe(range, before[index], isOver ? undefined : await bytesIn(range, event, target)));
   }
   const accessed = changes.length > 0 ? changes.join(' and ') : hex(event.accessed);
   return { events, text: ` (\`${instruction?.text ?? '??'}\` at ${hex(event.pc)} accessed ${accessed})` };
 }
 
-/** Little endian; undefined where it cannot be read, or is no value. */
-async function valueIn(
-  { address, length }: { readonly address: Gva; readonly length: number },
+interface Range {
+  readonly address: Gva;
+  readonly length: number;
+}
+
+function describe({ address, length }: Range, old: Uint8Array | undefined, now: Uint8Array | undefined): string {
+  const what = `${length} bytes at ${hex(address)}`;
+  if (old === undefined || now === undefined) return what;
+  const differs = (byte: number, offset: number): boolean => byte !== old[offset];
+  const first = now.findIndex(differs);
+  if (length <= longestValue) {
+    return first < 0 ? `${what}, which are ${value(now)}` : `${what}, which were ${value(old)} and are ${value(now)}`;
+  }
+  if (first < 0) return `${what}, which are as they were`;
+  // As much as one value can be: it was one access.
+  const end = Math.min(now.findLastIndex(differs) + 1, first + longestValue);
+  const [before, after] = [old, now].map((bytes) => value(bytes.subarray(first, end)));
+  return `${what}, of which ${end - first} at ${hex(address + BigInt(first))} were ${before} and are ${after}`;
+}
+
+/** Little endian. */
+const value = (bytes: Uint8Array): string => hex(bytes.reduceRight((all, byte) => (all << 8n) | BigInt(byte), 0n));
+
+/** Undefined where they cannot be read. */
+async function bytesIn(
+  { address, length }: Range,
   { vcpu }: Watched,
   target: SerialTarget,
-): Promise<bigint | undefined> {
-  if (length > longestValue) return undefined;
+): Promise<Uint8Array | undefined> {
+  if (length > longestRange) return undefined;
   try {
-    const bytes = await target.memory(vcpu).read(address, length);
-    return bytes.reduceRight((all, byte) => (all << 8n) | BigInt(byte), 0n);
+    return await target.memory(vcpu).read(address, length);
   } catch (error) {
     if (error instanceof TargetError) return undefined;
     throw error;

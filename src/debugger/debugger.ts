@@ -165,9 +165,12 @@ export class Debugger {
     requests: readonly BreakpointRequest[],
     replaced: (request: BreakpointRequest) => boolean,
   ): Promise<readonly BreakpointStatus[]> {
-    return this.#whileHeld(() => {
+    return this.#whileHeld(async () => {
       const { context } = this.#execution;
-      return this.#breakpoints.set(requests, (breakpoint) => replaced(breakpoint.request), context, context.focus);
+      const selected = (breakpoint: Breakpoint): boolean => replaced(breakpoint.request);
+      const { statuses, others } = await this.#breakpoints.set(requests, selected, context, context.focus);
+      for (const status of others) this.events.breakpointChanged(status);
+      return statuses;
     });
   }
 

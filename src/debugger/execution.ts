@@ -366,9 +366,11 @@ export class Execution {
       try {
         if ((await numberOf(parsed.condition, scope)) === 0n) return false;
       } catch (error) {
-        // A condition that cannot be told must not silently pass by what the user waits for.
+        // A condition that cannot be told must not silently pass by what the user waits for, nor stop him time and again.
         if (!(error instanceof UserError || error instanceof TargetError)) throw error;
-        const text = `its condition cannot be evaluated: ${messageOf(error)}`;
+        if (breakpoint.isConditionTold) return false;
+        breakpoint.isConditionTold = true;
+        const text = `its condition cannot be evaluated: ${messageOf(error)} From now on it is taken not to hold then.`;
         this.events.log(`Breakpoint ${breakpoint.id}: ${text}`, breakpoint);
         return text;
       }

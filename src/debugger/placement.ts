@@ -19,6 +19,15 @@ export interface Site {
   readonly isPatched: boolean;
   /** Software, but out of the guest's sight for the moment. */
   readonly isHidden: boolean;
+  /** There was memory when it was last looked at. */
+  readonly isMapped: boolean;
+}
+
+/** Hardware breakpoints in use, and what the vCPU has. */
+export interface HardwareUse {
+  readonly used: number;
+  readonly breakpoints: number;
+  readonly watchpoints: number;
 }
 
 export interface Placed {
@@ -32,6 +41,7 @@ class OwnSite implements Site {
   users = 0;
   /** How much is under way in the guest that must not see it. */
   hiding = 0;
+  isMapped = true;
 
   constructor(
     readonly key: string,
@@ -113,6 +123,11 @@ export class Placement {
       changed.add(site);
     }
     for (const site of this.#sites.values()) {
+      if (site.isMapped) continue;
+      site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
+      if (site.isMapped) changed.add(site);
+    }
+    for (const site of this.#sites.values()) {
       if (site.placed || site.isHidden) continue;
       const before = site.problem;
       await this.#place(site, context, vcpu);
@@ -130,6 +145,12 @@ export class Placement {
       await this.#take(site, context);
       await this.#place(site, context, vcpu);
     }
+  }
+
+  hardwareUse({ target }: StopContext): HardwareUse {
+    const { hardwareBreakpoints, hardwareWatchpoints } = target.capabilities;
+    const used = [...this.#sites.values()].filter(({ placed }) => placed?.kind === 'hardware').length;
+    return { used, breakpoints: hardwareBreakpoints, watchpoints: hardwareWatchpoints };
   }
 
   /** The code sites that are in guest memory while it runs. */
@@ -172,6 +193,17 @@ export class Placement {
       site.problem = await this.#insert(site, 'watch', context, vcpu);
       return;
     }
+    const section = this.symbols?.dataSectionAt(site.address);
+    if (section !== undefined) {
+      site.problem = `There is no code at ${hex(site.address)}: it is in ${section}.`;
+      return;
+    }
+    const { instructionAlignment } = context.target.architecture;
+    if (site.address % BigInt(instructionAlignment) !== 0n) {
+      site.problem = `There is no instruction at ${hex(site.address)}: they are aligned to ${instructionAlignment} bytes.`;
+      return;
+    }
+    site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
     if (site.mode === 'software') {
       site.problem = await this.#insert(site, 'software', context, vcpu);
       return;

@@ -58,6 +58,15 @@ export class KernelSymbols {
     return this.patchedText.has(this.#down(address));
   }
 
+  /** The name of the section of data that an address is in; undefined in code, and outside of the image. */
+  dataSectionAt(address: Gva): string | undefined {
+    const linked = this.#down(address);
+    const isInside = ({ address: start, size }: { address: bigint; size: bigint }): boolean =>
+      linked >= start && linked < start + size;
+    const found = this.source.sections.filter(isInside);
+    return found.some(({ isCode }) => isCode) ? undefined : found[0]?.name;
+  }
+
   /** Where an address in the image at a former bias is now; others stay. */
   moved(address: Gva, before: bigint): Gva {
     const linked = BigInt.asUintN(64, address - before);

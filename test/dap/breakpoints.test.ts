@@ -63,6 +63,53 @@ test('a condition that does not parse is not verified and says why; one that fau
   await fake.client.request('continue', { threadId: 1 });
   const stop = await fake.client.waitFor('stopped');
   assert.match(stop.body.description, /cannot be evaluated: Cannot access virtual memory at 0x0/);
+  assert.equal(await next(fake), 'ended', 'told once');
+});
+
+test('hardware breakpoints say how many are in use, also those that were there before', async () => {
+  const fake = await atEntry({ target: fakeGuest(1, { mapped: true }) });
+  const first = await setLine(fake, { line: 11, mode: 'hardware' });
+  assert.equal(first.message, "A hardware breakpoint; 1 of the vCPU's 2 are in use.");
+  const setSecond = async (...breakpoints: object[]) =>
+    (await fake.client.request('setInstructionBreakpoints', { breakpoints })).breakpoints[0];
+  const second = await setSecond({ instructionReference: hex(addressOf('inner')), mode: 'hardware' });
+  assert.match(second.message, /2 of the vCPU's 2/);
+  const told = () => fake.client.events('breakpoint').at(-1)?.body.breakpoint;
+  assert.deepEqual([told().id, told().message], [first.id, "A hardware breakpoint; 2 of the vCPU's 2 are in use."]);
+  await setSecond();
+  assert.match(told().message, /1 of the vCPU's 2/);
+});
+
+test('a place that waits for a hardware breakpoint gets the one that is given up', async () => {
+  const fake = await atEntry({ target: fakeGuest(1, { mapped: true }) });
+  const set = async (...lines: number[]) => {
+    const breakpoints = lines.map((line) => ({ line, mode: 'hardware' }));
+    return (await fake.client.request('setBreakpoints', { source: { path: main }, breakpoints })).breakpoints;
+  };
+  await set(11, 12);
+  const { breakpoints } = await fake.client.request('setInstructionBreakpoints', {
+    breakpoints: [{ instructionReference: hex(addressOf('inner')), mode: 'hardware' }],
+  });
+  assert.equal(breakpoints[0].verified, false);
+  await set(11);
+  const told = fake.client.events('breakpoint').map(({ body }) => body.breakpoint);
+  assert.ok(told.some(({ id, verified }) => id === breakpoints[0].id && verified));
+});
+
+test('data is no place for a breakpoint on code', async () => {
+  const sections = [{ name: '.data', address: data, size: 64n, isCode: false }];
+  const fake = await atEntry({ target: fakeGuest(1, { mapped: true }), symbolFile: { ...fakeSymbols, sections } });
+  const { breakpoints } = await fake.client.request('setInstructionBreakpoints', {
+    breakpoints: [data, addressOf('inner') + 2n, addressOf('inner')].map((place) => ({
+      instructionReference: hex(place),
+    })),
+  });
+  assert.match(breakpoints[0].message, /no code at 0x\w+: it is in \.data/);
+  assert.match(breakpoints[1].message, /aligned to 4 bytes/);
+  assert.deepEqual(
+    breakpoints.map(({ verified }: { verified: boolean }) => verified),
+    [false, false, true],
+  );
 });
 
 test('unknown places say so', async () => {
@@ -202,6 +249,8 @@ test('data breakpoints: info, set, hit', async () => {
   assert.equal(info.dataId, `${hex(data)}/8`);
   assert.equal((await fake.client.request('dataBreakpointInfo', { name: '$x1' })).dataId, null);
   const bytes = await fake.client.request('dataBreakpointInfo', { name: hex(data + 8n), asAddress: true, bytes: 8 });
+  const meant = { name: '&jiffies + 4', asAddress: true, bytes: 2 };
+  assert.equal((await fake.client.request('dataBreakpointInfo', meant)).dataId, `${hex(data + 4n)}/2`);
   const set = await fake.client.request('setDataBreakpoints', {
     breakpoints: [{ dataId: bytes.dataId, accessType: 'write' }],
   });

@@ -20,7 +20,7 @@ test('breakpoints move with the kernel each time it moves; those outside of it s
   symbols.bias = BigInt.asUintN(64, loaded);
   const breakpoints = new Breakpoints(symbols, new SourcePaths(), 'hardware');
   const inKernel = Gva(addressOf('helper', 4) + symbols.bias);
-  const statuses = await breakpoints.set(
+  const { statuses } = await breakpoints.set(
     [
       { kind: 'function', name: 'inner' },
       { kind: 'instruction', address: inKernel },

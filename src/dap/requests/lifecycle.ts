@@ -45,8 +45,10 @@ async function begin(guest: Guest, context: RequestContext): Promise<undefined> 
   context.guest = guest;
   const { client } = context;
   context.afterResponse(() => {
-    const facts = [...guest.debugger.target.capabilities.facts].map(([name, value]) => `${name}: ${value}`);
-    if (facts.length > 0) client.event('output', { category: 'console', output: `${facts.join(', ')}\n` });
+    const { facts, hardwareBreakpoints, hardwareWatchpoints } = guest.debugger.target.capabilities;
+    const all = [...facts, ['hardware breakpoints', hardwareBreakpoints], ['watchpoints', hardwareWatchpoints]];
+    const output = all.map(([name, value]) => `${name}: ${value}`).join(', ');
+    client.event('output', { category: 'console', output: `${output}\n` });
     for (const field of guest.configuration.ignored) {
       const output = `"${field}" in the configuration is ignored: it is misspelt, or has no effect beside the others.\n`;
       client.event('output', { category: 'important', output });

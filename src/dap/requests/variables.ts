@@ -55,6 +55,13 @@ async function items(handle: ItemHandle, scope: FrameScope, start: number, count
   return shown;
 }
 
+/** What is shown by that name; UserError when nothing is. */
+export async function itemNamed(handle: ItemHandle, name: string, scope: FrameScope): Promise<Item> {
+  const item = (await items(handle, scope, 0, mostItems)).find((each) => each.name === name);
+  if (item === undefined) throw new UserError(`There is no \`${name}\` here.`);
+  return item;
+}
+
 /** What the protocol wants of a value, but for its name. */
 export async function valueBody(
   value: Value,
@@ -96,8 +103,7 @@ export const setVariable: Handler = async (args, context) => {
     changed(context);
     return { value: text, variablesReference: 0 };
   }
-  const item = (await items(handle, scope, 0, mostItems)).find((each) => each.name === name);
-  if (item === undefined) throw new UserError(`There is no \`${name}\` here.`);
+  const item = await itemNamed(handle, name, scope);
   await assign({ value: item.value }, number, scope);
   changed(context);
   const { value } = await evaluate(item.expression, await FrameScope.of(current, handle));
