@@ -1,37 +1,55 @@
-/** The guests of guests/: programs without an operating system in GNU assembly, each an arm64 `Image` of its own. */
+/** The guests of guests/, in GNU assembly: programs without an operating system, each an arm64 `Image` of its own, and in
+ *  linux/ programs that a kernel runs as its init. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, parse } from 'node:path';
+import { join } from 'node:path';
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { SymbolTable } from '../../src/symbols/elfSymbols.ts';
 import { reportProgress } from './cache.ts';
 import { command } from './command.ts';
+import { Cpio } from './cpio.ts';
+import { staticElf, staticElfCode } from './guest.ts';
 import type { LabFiles } from './initramfs.ts';
 import { tool } from './tools.ts';
 
 const folder = join(import.meta.dirname, 'guests');
 
-/** For each guest, `/job/guests/NAME.Image` and the offsets of its symbols in that, `/job/guests/NAME.json`. */
+/** For each guest NAME, `/job/guests/NAME.Image`, and for those of Linux `/job/guests/linux/NAME.cpio`, an initramfs of
+ *  nothing else; with each, the offsets of its symbols in the image, or their addresses in the process, `NAME.json`. */
 export async function assembledGuests(): Promise<LabFiles> {
-  const names = readdirSync(folder).map((file) => parse(file).name);
-  const made = await Promise.all(names.map(async (name) => [name, await assemble(name)] as const));
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.s'));
+  const made = await Promise.all(names.map(async (name) => [name.replace(/\.s$/, ''), await assemble(name)] as const));
   return Object.fromEntries(
-    made.flatMap(([name, { image, symbols }]) => [
-      [`/job/guests/${name}.Image`, image],
-      [`/job/guests/${name}.json`, Buffer.from(JSON.stringify(symbols))],
-    ]),
+    made.flatMap(([name, { code, symbols }]) => {
+      const isLinux = name.startsWith('linux/');
+      const places = Object.entries(symbols).map(([symbol, offset]) => [
+        symbol,
+        `${offset + (isLinux ? staticElfCode : 0n)}`,
+      ]);
+      return [
+        [`/job/guests/${name}.${isLinux ? 'cpio' : 'Image'}`, isLinux ? initramfs(code) : code],
+        [`/job/guests/${name}.json`, Buffer.from(JSON.stringify(Object.fromEntries(places)))],
+      ];
+    }),
   );
 }
 
+function initramfs(code: Uint8Array): Uint8Array {
+  const words = new Uint32Array(code.slice().buffer);
+  const archive = new Cpio().folder('/dev').characterDevice('/dev/console', 5, 1);
+  return archive.file('/init', staticElf(words)).bytes();
+}
+
 interface Assembled {
-  readonly image: Uint8Array;
-  readonly symbols: Readonly<Record<string, string>>;
+  readonly code: Uint8Array;
+  /** Offsets in the code. */
+  readonly symbols: Readonly<Record<string, bigint>>;
 }
 
 async function assemble(name: string): Promise<Assembled> {
   const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-as-'));
   try {
-    const source = join(folder, `${name}.s`);
+    const source = join(folder, name);
     const object = join(scratch, 'guest.o');
     const { argv, env } = await tool('aarch64-linux-gnu-as', reportProgress);
     await command([...argv, '--fatal-warnings', '-I', folder, '-o', object, source], { env });
@@ -62,7 +80,7 @@ function contents(elf: ElfFile, names: readonly string[]): Assembled {
   }
   const symbols = names.flatMap((name) => {
     const [symbol] = table.named(name);
-    return symbol ? [[name, `${symbol.address - text.address}`]] : [];
+    return symbol ? [[name, symbol.address - text.address]] : [];
   });
-  return { image: bytes.read(0, bytes.size), symbols: Object.fromEntries(symbols) };
+  return { code: bytes.read(0, bytes.size), symbols: Object.fromEntries(symbols) };
 }

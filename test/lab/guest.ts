@@ -43,17 +43,20 @@ function spinProgram(): Uint8Array {
   return staticElf(instructions);
 }
 
+const base = 0x400000n;
+const codeOffset = 64 + 56;
+/** Where the code of `staticElf` begins, in a process. */
+export const staticElfCode = base + BigInt(codeOffset);
+
 /** A minimal AArch64 executable of one readable, executable segment (ELF-64, figures 2 and 3). */
-function staticElf(instructions: readonly number[]): Uint8Array {
-  const base = 0x400000n;
-  const codeOffset = 64 + 56;
+export function staticElf(instructions: ArrayLike<number> & Iterable<number>): Uint8Array {
   const size = codeOffset + instructions.length * 4;
   const image = Buffer.alloc(size);
   image.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]); // ELFCLASS64, little endian, EV_CURRENT
   image.writeUInt16LE(2, 16); // e_type = ET_EXEC
   image.writeUInt16LE(183, 18); // e_machine = EM_AARCH64
   image.writeUInt32LE(1, 20); // e_version
-  image.writeBigUInt64LE(base + BigInt(codeOffset), 24); // e_entry
+  image.writeBigUInt64LE(staticElfCode, 24); // e_entry
   image.writeBigUInt64LE(64n, 32); // e_phoff
   image.writeUInt16LE(64, 52); // e_ehsize
   image.writeUInt16LE(56, 54); // e_phentsize
@@ -65,6 +68,8 @@ function staticElf(instructions: readonly number[]): Uint8Array {
   image.writeBigUInt64LE(BigInt(size), 96); // p_filesz
   image.writeBigUInt64LE(BigInt(size), 104); // p_memsz
   image.writeBigUInt64LE(0x1000n, 112); // p_align
-  for (const [index, instruction] of instructions.entries()) image.writeUInt32LE(instruction, codeOffset + index * 4);
+  for (const [index, instruction] of [...instructions].entries()) {
+    image.writeUInt32LE(instruction, codeOffset + index * 4);
+  }
   return image;
 }

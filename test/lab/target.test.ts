@@ -9,7 +9,7 @@ import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
 import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const programs = ['bare', 'checksum', 'linux', 'faults'] as const;
+const programs = ['bare', 'checksum', 'linux', 'linuxChecksum', 'faults'] as const;
 /** Programs, and what they start. */
 const bundled = [...programs, 'victim'];
 
@@ -83,9 +83,9 @@ interface Plan {
 
 const plans: readonly Plan[] = [
   // 100,000 instructions.
-  { cpu: 'neoverse-n1', programs, env: { CHECKSUM_ROUNDS: '70' } },
+  { cpu: 'neoverse-n1', programs, env: { CHECKSUM_ROUNDS: '70', LINUX_STEPS: '100000' } },
   // What is wrong with a machine is no different on another CPU.
-  { cpu: 'cortex-a72', programs: ['bare', 'checksum', 'linux'], env: {} },
+  { cpu: 'cortex-a72', programs: ['bare', 'checksum', 'linux', 'linuxChecksum'], env: {} },
   // Atomics, PAN, pointer authentication and branch targets.
   { cpu: 'max', programs: ['checksum'], env: { CHECKSUM_ROUNDS: '2', CHECKSUM_FEATURES: '15' }, checks: 'every' },
 ];

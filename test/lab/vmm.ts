@@ -6,6 +6,8 @@ export interface GuestOptions {
   memory?: number;
   /** The kernel moves itself to a random place. */
   kaslr?: boolean;
+  /** Initramfs; that of guest.ts unless told. */
+  initrd?: string;
   /** QEMU: makes the VM and does not let it run. */
   paused?: boolean;
 }
@@ -17,12 +19,12 @@ export interface GuestOptions {
 export function guestCommand(
   vmm: 'kvmtool' | 'qemu',
   parameters = '',
-  { cpus = 2, memory = 192, kaslr = false, paused = false }: GuestOptions = {},
+  { cpus = 2, memory = 192, kaslr = false, initrd = '/lab/guest/initrd', paused = false }: GuestOptions = {},
 ): string {
   const common = `quiet panic=-1 ${kaslr ? '' : 'nokaslr '} cryptomgr.notests=1 rdinit=/init ${parameters}`;
   if (vmm === 'kvmtool') {
     return (
-      `exec lkvm run -k /lab/guest/Image -i /lab/guest/initrd -m ${memory} -c ${cpus} --console serial` +
+      `exec lkvm run -k /lab/guest/Image -i ${initrd} -m ${memory} -c ${cpus} --console serial` +
       `${kaslr ? ' --kaslr-seed 0x7654321076543210' : ''}` +
       ` -p "console=ttyS0 ${common}"`
     );
@@ -30,6 +32,6 @@ export function guestCommand(
   return (
     `exec qemu-system-aarch64 -M virt,gic-version=3 -accel kvm -cpu host -smp ${cpus} -m ${memory}` +
     ` -display none -nodefaults -serial stdio -no-reboot${paused ? ' -S' : ''}` +
-    ` -kernel /lab/guest/Image -initrd /lab/guest/initrd -append "console=ttyAMA0 ${common}"`
+    ` -kernel /lab/guest/Image -initrd ${initrd} -append "console=ttyAMA0 ${common}"`
   );
 }
