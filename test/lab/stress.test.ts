@@ -1,0 +1,121 @@
+// Steps and breakpoints by the thousand in a Linux guest under load, through the adapter. `STRESS=10000` is how many source
+// steps are made, at random places, on 2 and on 4 vCPUs together; a tenth of that is how often breakpoints are set and
+// cleared while the guest runs.
+import assert from 'node:assert/strict';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { SymbolFile } from '../../src/symbols/image.ts';
+import { type RandomSource, randomSource } from '../arch/random.ts';
+import { type AdapterInLab, startAdapterInLab } from '../support/labAdapter.ts';
+import { runGuest, session, type User, unlessPresent } from '../support/labUser.ts';
+import { vmlinux } from './lab.ts';
+
+const steps = Number(process.env.STRESS ?? 240);
+const vmm = 'kvmtool';
+
+/** Where the load goes through: system calls, files, memory, the scheduler, processes that come and go. */
+const places = [
+  ...['do_sys_openat2', 'path_openat', 'link_path_walk', 'vfs_read', 'vfs_write', 'ksys_read', 'filp_close', '__fput'],
+  ...['pipe_read', 'pipe_write', 'seq_read_iter', 'show_map_vma', 'generic_perform_write', 'simple_write_begin'],
+  ...['handle_mm_fault', 'do_anonymous_page', 'do_wp_page', 'do_mmap', 'unmap_region', '__vm_munmap', 'mmput'],
+  ...['kernel_clone', 'copy_process', 'dup_mm', 'do_exit', 'wait_consider_task', 'begin_new_exec', 'load_elf_binary'],
+  ...['schedule', 'pick_next_task_fair', 'try_to_wake_up', 'hrtimer_nanosleep', 'do_nanosleep', 'hrtimer_wakeup'],
+  ...['__arm64_sys_getppid', 'invoke_syscall', 'el0_svc', 'do_notify_resume', 'tick_sched_timer', '__do_softirq'],
+];
+
+/** `current`, where the kernel runs: it is in SP_EL0 there (arch/arm64 asm/current.h). */
+async function task(user: User): Promise<string | undefined> {
+  const registers = await user.registers();
+  const isUser = (BigInt(registers.get('pstate') ?? 0) & 0xfn) === 0n;
+  return isUser ? undefined : registers.get('sp_el0');
+}
+
+async function breakAt(user: User, ...names: readonly string[]): Promise<void> {
+  const { breakpoints } = await user.client.request('setFunctionBreakpoints', {
+    breakpoints: names.map((name) => ({ name })),
+  });
+  for (const [index, { verified, message }] of breakpoints.entries()) {
+    assert.equal(verified, true, `${names[index]}: ${message}`);
+  }
+}
+
+/** Some steps from where a breakpoint was hit; the same task makes them all. */
+async function walk(user: User, count: number, random: RandomSource): Promise<number> {
+  const way: string[] = [];
+  for (let made = 0; made < count; made++) {
+    const before = await task(user);
+    const kind = ['next', 'next', 'next', 'stepIn', 'stepOut'][random.below(5)] ?? 'next';
+    const [frame, caller] = await user.frames();
+    way.push(`${frame?.name}:${frame?.line} ${kind}`);
+    if (before === undefined || (kind === 'stepOut' && caller === undefined)) return made; // in user space, or nowhere to go
+    const stop = await user.go(kind);
+    assert.equal(stop.reason, 'step', `${stop.description} after ${way.join(', ')}`);
+    const now = await task(user);
+    // The kernel switches stacks and `current` in two lines of assembly; nobody else's task is ever the one that stops.
+    if (now !== undefined) assert.equal(now, before, `another task after ${way.join(', ')}`);
+  }
+  return count;
+}
+
+describe('under load', () => {
+  let adapter: AdapterInLab;
+  before(async () => {
+    adapter = await startAdapterInLab();
+  });
+  after(() => adapter.close());
+
+  for (const cpus of [2, 4]) {
+    const attached = async (context: TestContext, work: (user: User) => Promise<void>): Promise<void> => {
+      const { vm, pid } = await runGuest(adapter, vmm, 0, context, { cpus }, 'load');
+      await session(adapter, async (user) => {
+        await user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux', stopOnEntry: true });
+        await user.stopped();
+        await work(user);
+        await user.leave(false);
+      });
+      const from = vm.output.length;
+      await vm.waitFor(new RegExp(`^[^]{${from}}[^]*GUEST-TICK \\d+[^]*GUEST-TICK \\d+`));
+      assert.doesNotMatch(vm.output, /BUG|Oops|Unable to handle|rcu_sched detected|KVM exit/);
+    };
+
+    test(`source steps with ${cpus} vCPUs`, { skip: unlessPresent(vmm), timeout: 7_200_000 }, async (context) => {
+      await attached(context, async (user) => {
+        const random = randomSource(cpus);
+        for (let made = 0; made < steps / 2; ) {
+          const place = places[random.below(places.length)] ?? '';
+          await breakAt(user, place);
+          assert.equal((await user.go('continue')).reason, 'function breakpoint', place);
+          await breakAt(user);
+          made += Math.max(1, await walk(user, 5 + random.below(20), random));
+        }
+      });
+    });
+
+    test(`breakpoints set and cleared while ${cpus} vCPUs run`, {
+      skip: unlessPresent(vmm),
+      timeout: 7_200_000,
+    }, async (context) => {
+      const kernel = SymbolFile.open((await vmlinux()).file);
+      context.after(() => kernel.close());
+      await attached(context, async (user) => {
+        const random = randomSource(cpus);
+        await user.client.request('continue', { threadId: user.threadId });
+        for (let round = 0; round < steps / 10 / 2; round++) {
+          const some = Array.from({ length: 1 + random.below(8) }, () => places[random.below(places.length)] ?? '');
+          const { breakpoints } = await user.client.request('setFunctionBreakpoints', {
+            breakpoints: [...new Set(some)].map((name) => ({ name, condition: '0' })),
+          });
+          for (const { verified, message } of breakpoints) assert.equal(verified, true, message);
+        }
+        await breakAt(user);
+        assert.equal((await user.go('pause')).reason, 'pause');
+        assert.equal(user.client.events('stopped').length, 2, 'the entry and the pause');
+        for (const name of places) {
+          const address = kernel.functionBreakpoint(name)[0]?.address ?? 0n;
+          const memoryReference = `0x${address.toString(16)}`;
+          const { data } = await user.client.request('readMemory', { memoryReference, count: 4 });
+          assert.notEqual(Buffer.from(data, 'base64').readUInt32LE(), 0xd420_0000, `BRK is left at ${name}`);
+        }
+      });
+    });
+  }
+});
