@@ -96,8 +96,6 @@ export interface BreakpointChanges {
 export class Breakpoints {
   readonly placement: Placement;
   readonly #all = new Map<number, Breakpoint>();
-  /** Since the last `reconsider`. */
-  #rebound = false;
   #nextId = 1;
 
   constructor(
@@ -137,9 +135,7 @@ export class Breakpoints {
 
   /** To be called at each stop: see `Placement.reconsider`. Returns what the user should hear of. */
   async reconsider(context: StopContext, vcpu: Vcpu): Promise<readonly BreakpointStatus[]> {
-    const rebound = this.#rebound;
-    this.#rebound = false;
-    if ((await this.placement.reconsider(context, vcpu)).size === 0 && !rebound) return [];
+    await this.placement.reconsider(context, vcpu);
     return this.#changed(context);
   }
 
@@ -160,7 +156,6 @@ export class Breakpoints {
   /** The kernel has moved: breakpoints move with it, also those that were set at an address in it. Their ids and counts
    *  stay. */
   async rebind(context: StopContext, vcpu: Vcpu): Promise<void> {
-    this.#rebound = true;
     for (const breakpoint of this.#all.values()) {
       const old = breakpoint.sites;
       breakpoint.sites = [];

@@ -109,9 +109,8 @@ export class Placement {
   }
 
   /** At each stop: tries again what is not placed, and moves automatic hardware breakpoints to software where the
-   *  kernel's code is mapped by now, so that the few hardware ones are free again. Returns the sites that changed. */
-  async reconsider(context: StopContext, vcpu: Vcpu): Promise<ReadonlySet<Site>> {
-    const changed = new Set<Site>();
+   *  kernel's code is mapped by now, so that the few hardware ones are free again. */
+  async reconsider(context: StopContext, vcpu: Vcpu): Promise<void> {
     for (const site of this.#sites.values()) {
       if (site.mode !== 'auto' || site.kind !== 'code' || site.placed?.kind !== 'hardware') continue;
       if (site.isPatched || site.isHidden) continue;
@@ -120,20 +119,11 @@ export class Placement {
       if ((await this.#insert(site, 'software', context, vcpu)) !== undefined) continue;
       this.#byId.delete(old);
       await context.target.remove(old);
-      changed.add(site);
     }
     for (const site of this.#sites.values()) {
-      if (site.isMapped) continue;
-      site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
-      if (site.isMapped) changed.add(site);
+      if (!site.isMapped) site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
+      if (!site.placed && !site.isHidden) await this.#place(site, context, vcpu);
     }
-    for (const site of this.#sites.values()) {
-      if (site.placed || site.isHidden) continue;
-      const before = site.problem;
-      await this.#place(site, context, vcpu);
-      if (site.placed || site.problem !== before) changed.add(site);
-    }
-    return changed;
   }
 
   /** The guest has written over software breakpoints: what is there now may be no code any more, and is only patched again

@@ -9,7 +9,7 @@ import type { VirtualMemory } from '../base/memory.ts';
 import type { SymbolFile } from '../symbols/image.ts';
 import { stripped } from '../symbols/types.ts';
 
-export type PatchedSource = Pick<SymbolFile, 'symbolsNamed' | 'symbolAt' | 'imageBytes' | 'typeNamed'>;
+export type PatchedSource = Pick<SymbolFile, 'machine' | 'symbolsNamed' | 'symbolAt' | 'imageBytes' | 'typeNamed'>;
 
 /** A function of the kernel that looks at its code, or writes it. */
 export interface TextPatcher {
@@ -20,11 +20,10 @@ export interface TextPatcher {
   readonly addressAt: number | undefined;
 }
 
-/** One for each place. */
-// arch/arm64/kernel/probes/kprobes.c. arch_prepare_kprobe() also reads what is in front, for exclusive sequences.
+// For one place at a time: arch/arm64/kernel/probes/kprobes.c. arch_prepare_kprobe() also reads what is in front, in
+// search of exclusive sequences.
 const probing = ['arch_prepare_kprobe', 'arch_arm_kprobe', 'arch_disarm_kprobe'];
-/** All places of a kind. */
-// kernel/trace/ftrace.c; kernel/jump_label.c, where compilers inline the one or the other.
+// For all places of a kind: kernel/trace/ftrace.c; kernel/jump_label.c, where compilers inline the one or the other.
 const updating = ['ftrace_process_locs', 'ftrace_modify_all_code', '__jump_label_update', 'jump_label_update'];
 
 /** How far from the address of a kprobe its preparation looks (MAX_ATOMIC_CONTEXT_SIZE, decode-insn.c, is 128 bytes). */
@@ -44,10 +43,12 @@ export class PatchedText {
   /** Whether the kernel replaces the instruction at a link-time address: room for ftrace at the start of a function, the
    *  branch of a static key, an alternative for CPUs that differ. */
   has(address: bigint): boolean {
+    if (this.source.machine !== 'aarch64') return false;
     return this.#isRoomForTracer(address) || this.#listed().has(address);
   }
 
   patchers(): readonly TextPatcher[] {
+    if (this.source.machine !== 'aarch64') return [];
     const kprobe = this.source.typeNamed('struct', 'kprobe');
     const type = kprobe && stripped(kprobe);
     const addressAt = type && 'members' in type ? type.members.find(({ name }) => name === 'addr')?.offset : undefined;

@@ -22,7 +22,7 @@ for (const [cpu, vmm] of [
     test("the guest's own traps: those chosen stop it, the others it takes itself", async (context) => {
       const free = adapter.lab.start(guestCommand(vmm, 'guest.do=traps'));
       context.after(() => free.kill('SIGKILL'));
-      const wanted = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec((await free.ended).output);
+      const wanted = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (\d+)/.exec((await free.ended).output);
       assert.equal(wanted?.[2]?.trim(), '133', 'SIGTRAP');
 
       await session(adapter, async (user) => {
@@ -48,7 +48,7 @@ for (const [cpu, vmm] of [
         assert.match(names, /sysrq_handle_crash/);
         await user.client.request('continue', { threadId: user.threadId });
         await user.client.waitFor('exited');
-        const seen = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (.*)/.exec(user.client.outputText('stdout'));
+        const seen = /GUEST-KPROBE (.*)[\s\S]*GUEST-BRK (\d+)/.exec(user.client.outputText('stdout'));
         assert.deepEqual([seen?.[1]?.trim(), seen?.[2]?.trim()], [wanted?.[1]?.trim(), wanted?.[2]?.trim()]);
         await user.leave(true);
         await noStrays(adapter);

@@ -53,6 +53,7 @@ const types = new Map([
 ]);
 
 const patched = new PatchedText({
+  machine: 'aarch64',
   symbolsNamed: (name) => {
     const address = symbols.get(name);
     return address === undefined ? [] : [symbol(name, address)];
