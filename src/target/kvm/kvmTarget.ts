@@ -397,16 +397,19 @@ export class KvmTarget implements Target {
     for (const thread of group.threads) journal.strike(`debug ${thread.fd}`);
   }
 
-  /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `ends`: where the
-   *  step under way ends. */
-  async #explain(exit: DebugExit, ends: readonly Gva[] = []): Promise<StopEvent | undefined> {
+  /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `step`: where the step
+   *  under way ends, if there is one: no breakpoint instruction but the guest's own is there then. */
+  async #explain(
+    exit: DebugExit,
+    step?: { readonly ends: readonly Gva[] | undefined },
+  ): Promise<StopEvent | undefined> {
     const { vcpu } = exit;
     const thread = this.#thread(vcpu);
     const decoded = decodeDebugExit(exit.hsr, exit.far);
     const pc = Gva(this.#registers.one(thread, 'pc'));
     switch (decoded.kind) {
       case 'softwareBreakpoint': {
-        const ids = await this.#plantedAt(vcpu, pc);
+        const ids = step ? [] : await this.#plantedAt(vcpu, pc);
         if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
         if (this.#filter?.({ vcpu, pc, immediate: decoded.immediate })) {
           return { kind: 'guestTrap', vcpu, pc, immediate: decoded.immediate };
@@ -415,7 +418,7 @@ export class KvmTarget implements Target {
         return undefined;
       }
       case 'hardwareBreakpoint': {
-        if (ends.includes(pc)) return { kind: 'step', vcpu, pc };
+        if (step?.ends?.includes(pc)) return { kind: 'step', vcpu, pc };
         const ids = this.#points.hardwareAt(pc);
         if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
         break;
@@ -474,7 +477,7 @@ export class KvmTarget implements Target {
     const events = new Map<Vcpu, StopEvent>();
     if (isInstead) events.set(vcpu, { kind: 'step', vcpu, pc: Gva(this.#registers.one(thread, 'pc')) });
     for (const exit of exits) {
-      const event = await this.#explain(exit, ends);
+      const event = await this.#explain(exit, { ends });
       // The guest's own trap went back to it: its instruction is the step.
       const pc = Gva(this.#registers.one(thread, 'pc'));
       events.set(vcpu, event ?? { kind: 'step', vcpu, pc });

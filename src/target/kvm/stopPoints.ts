@@ -201,10 +201,12 @@ export class StopPoints {
       mode === 'run'
         ? [...new Map(this.#hardware().map((entry) => [entry.gva, entry.pair])).values()]
         : ends.map((end) => encodeBreakpoint(end));
-    let control: number = guestDebug.ENABLE;
+    // With USE_HW in any case: without, the guest's own breakpoints and watchpoints come here as debug exits where KVM leaves
+    // the registers to it (kvm_arm_setup_debug in Linux arch/arm64/kvm/debug.c). Kernels that have kvm_vcpu_load_debug
+    // there take them from the guest whenever ENABLE is set.
+    let control: number = guestDebug.ENABLE | guestDebug.USE_HW;
     if (mode === 'run') control |= guestDebug.USE_SW_BP;
     else if (ends.length === 0) control |= guestDebug.SINGLESTEP;
-    if (watch.length + execute.length > 0) control |= guestDebug.USE_HW;
     view.setUint32(0, control, true);
     for (const [index, pair] of execute.entries()) {
       view.setBigUint64(guestDebug.bcr + 8 * index, pair.control, true);
