@@ -28,8 +28,9 @@ export type RegisterValues = ReadonlyMap<string, bigint>;
 export interface Instruction {
   /** Bytes. */
   readonly length: number;
-  readonly kind: 'call' | 'return' | 'jump' | 'other';
-  /** Of a call to an address that the instruction itself names: bytes from the instruction to there. */
+  /** A `branch` is a jump that may not be taken. */
+  readonly kind: 'call' | 'return' | 'jump' | 'branch' | 'other';
+  /** Of one that goes to an address that the instruction itself names: bytes from the instruction to there. */
   readonly displacement?: bigint;
 }
 

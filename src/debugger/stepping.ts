@@ -4,6 +4,7 @@ import { TargetError, UserError } from '../base/errors.ts';
 import type { LineRow } from '../symbols/image.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { Execution, Movement, Waypoint } from './execution.ts';
+import { exitsOf } from './rowExits.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
 
@@ -20,6 +21,9 @@ export type StepPlan = (execution: Execution) => Promise<StepResult>;
 
 // A prologue is a handful of instructions; anything longer is not one.
 const prologueLimit = 64;
+
+// A line that is still not left after that many instructions may be a loop that waits for another vCPU.
+const instructionsOfATurn = 256;
 
 /** Prepares a step, so that what makes it impossible is known before the guest runs. `into`: the function that a step into
  *  a line is meant for; the others that the line calls are run through. */
@@ -83,6 +87,12 @@ function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<s
   };
 }
 
+/** A part of a step; `kind` is that of the instruction it began with, where that was all. */
+interface Advance {
+  readonly kind: Instruction['kind'] | undefined;
+  readonly movement: Movement;
+}
+
 class Stepper {
   constructor(
     private readonly execution: Execution,
@@ -100,9 +110,10 @@ class Stepper {
   /** Until another line begins, or the function returns to its caller. */
   async line(step: 'next' | 'in', start: LineRow): Promise<StepResult> {
     let current = start;
-    for (;;) {
+    for (let count = 1; ; count++) {
       const before = await this.#pc();
-      const { kind, movement } = await this.#advance(step === 'next');
+      const turn = count % instructionsOfATurn === 0 ? await this.#turn(current) : undefined;
+      const { kind, movement } = turn ?? (await this.#advance(step === 'next'));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
         const entered = await this.#enter(before);
@@ -129,6 +140,24 @@ class Stepper {
       // The same line again, or another one in its middle: it begins somewhere behind; go on to its end.
       current = row;
     }
+  }
+
+  /** Lets the other vCPUs run while this one goes on to where it leaves the row, or comes by again. Undefined where
+   *  nobody knows where that is. */
+  async #turn(row: LineRow): Promise<Advance | undefined> {
+    const { context } = this.execution;
+    const [pc, memory] = [await this.#pc(), context.memory(this.vcpu)];
+    if (!inRow(pc, row)) return undefined;
+    const code = await memory.read(Gva(row.start), Number(row.end - row.start));
+    const exits = exitsOf(Gva(row.start), code, context.target.architecture);
+    if (exits === undefined) return undefined;
+    const { stackPointer } = context.target.architecture;
+    const stack = (await context.registers(this.vcpu)).get(stackPointer);
+    const frame = new Map(stack === undefined ? [] : [[stackPointer, stack] as const]);
+    const waypoints = [pc, ...exits].map((address) => returnPoint(context, address, frame));
+    const movement = await this.execution.run(waypoints, this.vcpu);
+    this.#arrived(movement);
+    return { kind: undefined, movement };
   }
 
   // After a call was stepped into: stops behind the callee's prologue when it has lines, else runs back.
@@ -167,7 +196,7 @@ class Stepper {
   }
 
   // One instruction; a call is run through when `over`.
-  async #advance(over: boolean): Promise<{ kind: Instruction['kind'] | undefined; movement: Movement }> {
+  async #advance(over: boolean): Promise<Advance> {
     const kind = await this.#kind();
     const pc = await this.#pc();
     const waypoint = over && kind === 'call' ? await this.#behind(pc) : undefined;

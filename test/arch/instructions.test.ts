@@ -30,9 +30,7 @@ const words = {
     [0x5520001f, 'retabsppc'],
     [0xd65f0be3, 'retaasppcr x3'],
   ],
-  jump: [
-    [0x14000002, 'b .+8'],
-    [0x17ffffff, 'b .-4'],
+  branch: [
     [0x54000040, 'b.eq .+8'],
     [0x5400004e, 'b.al .+8'],
     [0x54000050, 'bc.eq .+8'],
@@ -43,6 +41,10 @@ const words = {
     [0xf4020041, 'cbgt x1, x2, .+8'],
     [0x75428041, 'cbhi w1, #5, .+8'],
     [0x74c28041, 'cbbeq w1, w2, .+8'],
+  ],
+  jump: [
+    [0x14000002, 'b .+8'],
+    [0x17ffffff, 'b .-4'],
     [0xd61f00a0, 'br x5'],
     [0xd71f0822, 'braa x1, x2'],
     [0xd71f0c3f, 'brab x1, sp'],
@@ -69,10 +71,10 @@ const words = {
   ],
 } as const;
 
-test('calls, returns, jumps and others', () => {
+test('calls, returns, jumps, branches and others, and how far they go', () => {
   for (const [kind, table] of Object.entries(words)) {
     for (const [word, text] of table) {
-      const [, offset] = /^bl \.([+-]\d+)$/.exec(text) ?? [];
+      const [, offset] = kind === 'other' ? [] : (/\.([+-]\d+)$/.exec(text) ?? []);
       const displacement = offset === undefined ? {} : { displacement: BigInt(offset) };
       assert.deepEqual(decodeWord(word), { length: 4, kind, ...displacement }, text);
     }

@@ -131,3 +131,25 @@ test('a step that needs a breakpoint it cannot have ends with a reason', async (
   assert.match(stop.description, /The step needs a breakpoint at 0x.*0 of the vCPU's 0 hardware breakpoints/);
   assert.equal(target.get(0, 'pc'), addressOf('helper'));
 });
+
+test('a line that waits for another vCPU is left when that has had its turn', async () => {
+  const target = inHelper(2);
+  const { step } = debug(target);
+  target.set(0, 'pc', addressOf('waiter'));
+  target.set(0, 'x5', 1n);
+  target.set(1, 'pc', addressOf('secondary'));
+  const original = target.resume.bind(target);
+  let turns = 0;
+  target.resume = () => {
+    turns += 1;
+    // What the other one is to do comes in its second turn.
+    if (turns === 2) target.set(0, 'x5', 0n);
+    return original();
+  };
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('waiter', 1));
+  assert.equal(turns, 2);
+  assert.ok(target.get(1, 'x4') > 0n, 'the other vCPU runs');
+  assert.equal(target.points.size, 0);
+});

@@ -81,6 +81,8 @@ const program: readonly Line[] = [
   { file: main, line: 51, code: bl('inner') },
   { file: main, line: 52, code: pop },
   { file: main, line: 52, code: ret },
+  { label: 'waiter', file: main, line: 60, code: cbnz(5, 'waiter') },
+  { file: main, line: 61, code: ret },
 ];
 
 const labels = new Map<string, bigint>();

@@ -20,14 +20,6 @@ const stores: readonly Pattern[] = [
   [0xbfe0_0000, 0x8820_0000], // STXP, STLXP
 ];
 
-// C4.1 "Branches": the offset counts instructions, is `bits` wide and begins at bit 5.
-const conditionalBranches: readonly { readonly pattern: Pattern; readonly bits: number }[] = [
-  { pattern: [0xff00_0000, 0x5400_0000], bits: 19 }, // B.cond, BC.cond
-  { pattern: [0x7e00_0000, 0x3400_0000], bits: 19 }, // CBZ, CBNZ
-  { pattern: [0x7e00_0000, 0x3600_0000], bits: 14 }, // TBZ, TBNZ
-  { pattern: [0x7e00_0000, 0x7400_0000], bits: 9 }, // CB<cc>, CBB<cc>, CBH<cc> (FEAT_CMPBR)
-];
-
 /** Instructions of a sequence at most; B2.17.5 asks for no more than 128 bytes between the two. */
 export const longestSequence = 32;
 
@@ -62,10 +54,8 @@ export function exclusiveSequence(start: bigint, words: readonly number[]): Excl
 }
 
 function branchTarget(word: number, address: bigint): bigint | undefined {
-  const found = conditionalBranches.find(({ pattern }) => matches(word, pattern));
-  if (!found) return undefined;
-  const offset = BigInt.asIntN(found.bits, BigInt(word >>> 5)) * 4n;
-  return BigInt.asUintN(64, address + offset);
+  const { kind, displacement } = decodeWord(word);
+  return kind === 'branch' && displacement !== undefined ? BigInt.asUintN(64, address + displacement) : undefined;
 }
 
 // C4.1 "Exception generation": 31:24 11010100. WFE and WFI: hints 2 and 3 (C6.2 HINT).

@@ -20,22 +20,27 @@ const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask)
 //   1001                        BLRAA, BLRAB
 const branchRegister = (opc: number): Pattern => [0xffff_0000, (0xd61f_0000 | (opc << 21)) >>> 0];
 
-const BL: Pattern = [0xfc00_0000, 0x9400_0000];
+interface Encoding {
+  readonly pattern: Pattern;
+  readonly kind: Instruction['kind'];
+  /** Where the offset is, counted in instructions: its width and its lowest bit. */
+  readonly offset?: { readonly bits: number; readonly low: number };
+}
 
-const patterns: readonly (readonly [pattern: Pattern, kind: Instruction['kind']])[] = [
-  [BL, 'call'],
-  [branchRegister(0b0001), 'call'],
-  [branchRegister(0b1001), 'call'],
-  [branchRegister(0b0010), 'return'],
-  [branchRegister(0b0100), 'return'],
-  [[0xffc0_001f, 0x5500_001f], 'return'], // RETAASPPC, RETABSPPC (FEAT_PAuth_LR): 21 M, 20:5 imm16
-  [[0xfc00_0000, 0x1400_0000], 'jump'], // B
-  [[0xff00_0000, 0x5400_0000], 'jump'], // B.cond, BC.cond
-  [[0x7e00_0000, 0x3400_0000], 'jump'], // CBZ, CBNZ
-  [[0x7e00_0000, 0x3600_0000], 'jump'], // TBZ, TBNZ
-  [[0x7e00_0000, 0x7400_0000], 'jump'], // CB<cc>, CBB<cc>, CBH<cc> (FEAT_CMPBR)
-  [branchRegister(0b0000), 'jump'],
-  [branchRegister(0b1000), 'jump'],
+const encodings: readonly Encoding[] = [
+  { pattern: [0xfc00_0000, 0x9400_0000], kind: 'call', offset: { bits: 26, low: 0 } }, // BL
+  { pattern: branchRegister(0b0001), kind: 'call' },
+  { pattern: branchRegister(0b1001), kind: 'call' },
+  { pattern: branchRegister(0b0010), kind: 'return' },
+  { pattern: branchRegister(0b0100), kind: 'return' },
+  { pattern: [0xffc0_001f, 0x5500_001f], kind: 'return' }, // RETAASPPC, RETABSPPC (FEAT_PAuth_LR): 21 M, 20:5 imm16
+  { pattern: [0xfc00_0000, 0x1400_0000], kind: 'jump', offset: { bits: 26, low: 0 } }, // B
+  { pattern: branchRegister(0b0000), kind: 'jump' },
+  { pattern: branchRegister(0b1000), kind: 'jump' },
+  { pattern: [0xff00_0000, 0x5400_0000], kind: 'branch', offset: { bits: 19, low: 5 } }, // B.cond, BC.cond
+  { pattern: [0x7e00_0000, 0x3400_0000], kind: 'branch', offset: { bits: 19, low: 5 } }, // CBZ, CBNZ
+  { pattern: [0x7e00_0000, 0x3600_0000], kind: 'branch', offset: { bits: 14, low: 5 } }, // TBZ, TBNZ
+  { pattern: [0x7e00_0000, 0x7400_0000], kind: 'branch', offset: { bits: 9, low: 5 } }, // CB<cc>, CBB<cc>, CBH<cc>
 ];
 
 /** The little-endian instruction word at the start of `bytes`. Instructions are little-endian on every arm64. */
@@ -43,10 +48,9 @@ export const instructionWord = (bytes: Uint8Array): number =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
 
 export function decodeWord(word: number): Instruction {
-  const kind = patterns.find(([pattern]) => matches(word, pattern))?.[1] ?? 'other';
-  if (!matches(word, BL)) return { length: 4, kind };
-  // 25:0 imm26, in instructions.
-  return { length: 4, kind, displacement: 4n * BigInt.asIntN(26, BigInt(word)) };
+  const { kind = 'other', offset } = encodings.find(({ pattern }) => matches(word, pattern)) ?? {};
+  if (!offset) return { length: 4, kind };
+  return { length: 4, kind, displacement: 4n * BigInt.asIntN(offset.bits, BigInt(word >>> offset.low)) };
 }
 
 export const decode = (bytes: Uint8Array): Instruction => decodeWord(instructionWord(bytes));
