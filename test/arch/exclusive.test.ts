@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { exclusiveSequence, isLoadExclusive } from '../../src/arch/aarch64/exclusive.ts';
+import { exclusiveSequence, isLoadExclusive, isStoreExclusive } from '../../src/arch/aarch64/exclusive.ts';
 
 const START = 0xffff_8000_0810_ea00n;
 const LDXR = 0xc85f7e62; // ldxr x2, [x19]
@@ -39,6 +39,11 @@ test('load-exclusives of every size and kind, and nothing else', () => {
 test('a sequence ends behind its store-exclusive of any kind', () => {
   for (const store of [STLXR, 0x08007c41, 0x48007c41, 0x88007c41, 0xc8207c41, 0x88208c41]) {
     assert.deepEqual(at(LDXR, ADD, store), { length: 12n, exits: [START + 12n] });
+    assert.ok(isStoreExclusive(store), store.toString(16));
+  }
+  // stlr x0, [x1]; casp w0, w1, w2, w3, [x1]; str x0, [x1]; clrex
+  for (const word of [LDXR, 0xc89ffc20, 0x08207c22, 0xf9000020, CLREX]) {
+    assert.equal(isStoreExclusive(word), false, word.toString(16));
   }
   assert.deepEqual(at(LDXR, STLXR), { length: 8n, exits: [START + 8n] });
 });

@@ -31,6 +31,7 @@ export interface ExclusiveSequence {
 }
 
 export const isLoadExclusive = (word: number): boolean => anyOf(word, loads);
+export const isStoreExclusive = (word: number): boolean => anyOf(word, stores);
 
 /** The sequence that begins with a load-exclusive at `start`, the address of `words[0]`. Undefined when there is none
  *  that runs straight to its store-exclusive: it is then stepped as any other code. */
@@ -39,7 +40,7 @@ export function exclusiveSequence(start: bigint, words: readonly number[]): Excl
   const targets = new Set<bigint>();
   for (const [index, word] of words.slice(0, longestSequence).entries()) {
     const address = start + BigInt(4 * index);
-    if (anyOf(word, stores)) {
+    if (isStoreExclusive(word)) {
       const end = BigInt.asUintN(64, address + 4n);
       const exits = [...targets].filter((target) => target < start || target >= end);
       return { length: end - start, exits: [...new Set([end, ...exits])] };

@@ -294,13 +294,28 @@ export class KvmTarget implements Target {
     const pc = Gva(this.#registers.one(thread, 'pc'));
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = await this.#stepOne(thread, standing.watch ? 'stepUnwatched' : 'step');
+    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#stepOne(thread, 'step');
     const others = events.filter(({ kind }) => kind !== 'step');
     // Interrupted before the instruction executed: the stop point there has been reported all the same.
     if (others.some(({ kind }) => kind === 'interrupted') && this.#registers.one(thread, 'pc') === pc) {
       this.#standing.set(vcpu, standing);
     }
     return others;
+  }
+
+  /** Executes the access at `pc` that a watchpoint was reported for. A store-exclusive has lost its reservation to that
+   *  (Arm ARM, B2.17): it fails, and as often as the guest tries again it would be reported again. So the next try is made
+   *  here, as one. */
+  async #leaveWatchpoint(thread: VcpuThread, pc: Gva): Promise<readonly StopEvent[]> {
+    const isStore = await this.#stepper.isAtStoreExclusive(thread);
+    let events = await this.#stepOne(thread, 'stepUnwatched');
+    // A comparison at most, and a branch, lie between.
+    for (let left = isStore ? 3 : 0; left > 0 && events.every(({ kind }) => kind === 'step'); left--) {
+      if (this.#points.executionAt(Gva(this.#registers.one(thread, 'pc'))).length > 0) break;
+      if (await this.#stepper.isAtSequenceTo(thread, pc)) return this.#stepOne(thread, 'stepUnwatched');
+      events = await this.#stepOne(thread, 'step');
+    }
+    return events;
   }
 
   /** Executes the guest's own breakpoint instruction that the vCPU was reported at, if it still stands there. */

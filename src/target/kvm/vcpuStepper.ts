@@ -1,6 +1,6 @@
 // One instruction of one vCPU, with interrupts held off: arms the step, lets the vCPU run to its end, and takes out of the
 // guest's state what the arming put there.
-import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
+import { exclusiveSequence, isLoadExclusive, isStoreExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { isAArch32 } from '../../arch/aarch64/pstate.ts';
 import {
   type BeforeStep,
@@ -83,6 +83,22 @@ export class VcpuStepper {
     return { outcomes, exits, ends: sequence?.ends, isInstead: false };
   }
 
+  /** Whether a vCPU stands at a store-exclusive. */
+  async isAtStoreExclusive(thread: VcpuThread): Promise<boolean> {
+    const { registers } = this;
+    if (isAArch32(registers.one(thread, 'pstate'))) return false;
+    const [instruction = 0] = await this.#instructionsAt(thread.index ?? 0, Gva(registers.one(thread, 'pc')), 1);
+    return isStoreExclusive(instruction);
+  }
+
+  /** Whether a vCPU stands at an exclusive sequence that ends with the store at `store`, and is stepped as one. */
+  async isAtSequenceTo(thread: VcpuThread, store: Gva): Promise<boolean> {
+    const { registers } = this;
+    const pc = registers.one(thread, 'pc');
+    const sequence = await this.#sequenceAt(thread, { pc, pstate: registers.one(thread, 'pstate') });
+    return sequence !== undefined && pc + sequence.length === store + 4n;
+  }
+
   #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
     const batch = thread.batch();
     const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, debug);
@@ -125,7 +141,7 @@ export class VcpuStepper {
    *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
   async #sequenceAt(
     thread: VcpuThread,
-    { pc, pstate }: BeforeStep,
+    { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>,
   ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
     if (isAArch32(pstate)) return undefined;
     const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));
