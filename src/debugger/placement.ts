@@ -1,6 +1,5 @@
 import { type Gva, hex } from '../base/address.ts';
 import { TargetError } from '../base/errors.ts';
-import { isTrap } from '../linux/traps.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -219,9 +218,6 @@ export class Placement {
     const over = kind === 'software' ? undefined : this.#overBudget(kind, site, context);
     if (over !== undefined) return over;
     const { address, length, access } = site;
-    if (kind === 'software' && (await holdsTrap(address, context, vcpu))) {
-      return `The guest has a breakpoint instruction of its own at ${hex(address)}: only a hardware breakpoint can be there too.`;
-    }
     const point = kind === 'watch' ? ({ kind, address, length, access } as const) : ({ kind, address } as const);
     try {
       const id = await context.target.insert(point, vcpu);
@@ -255,12 +251,6 @@ export class Placement {
   #own(site: Site): OwnSite | undefined {
     return [...this.#sites.values()].find((candidate) => candidate === site);
   }
-}
-
-/** Whether the guest has put a breakpoint instruction there, such as a kprobe's. */
-async function holdsTrap(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean> {
-  const bytes = await instructionAt(address, context, vcpu);
-  return bytes !== undefined && isTrap(bytes);
 }
 
 /** Whether memory holds what the image has at that address: then the page is the kernel's and can be patched. */

@@ -1,7 +1,5 @@
 // What the breakpoint instructions mean that Linux itself executes on arm64.
 
-import { brkImmediate, instructionWord } from '../arch/aarch64/instructions.ts';
-
 /** Who planted a breakpoint instruction, or why the kernel was compiled with it. */
 export type TrapClass = 'bug' | 'warn' | 'kasan' | 'ubsan' | 'cfi' | 'kprobe' | 'kgdb' | 'user' | 'other';
 
@@ -36,6 +34,3 @@ export function classifyTrap(pc: bigint, immediate: number): TrapClass {
   if (!isKernelAddress(pc)) return 'user';
   return ranges.find(([first, last]) => immediate >= first && immediate <= last)?.[2] ?? 'other';
 }
-
-/** Whether the instruction that `bytes` hold is a breakpoint of whoever put it there. */
-export const isTrap = (bytes: Uint8Array): boolean => brkImmediate(instructionWord(bytes)) !== undefined;

@@ -67,14 +67,3 @@ test('software breakpoints are out of sight until the function that rewrites cod
   await patching.prepare(context(), 0);
   assert.deepEqual(points(), []);
 });
-
-test('a breakpoint instruction of the guest leaves no room for a software one', async () => {
-  const { fake, context, points, placement } = guest();
-  fake.load(addressOf('inner'), Uint8Array.of(0x80, 0x00, 0x20, 0xd4)); // brk #0x4, a kprobe
-  const request = { kind: 'code', address: Gva(addressOf('inner')) } as const;
-  const forced = await placement.acquire({ ...request, mode: 'software' }, context(), 0);
-  assert.match(forced.problem ?? '', /breakpoint instruction of its own/);
-  await placement.release(forced, context());
-  await placement.acquire({ ...request, mode: 'auto' }, context(), 0);
-  assert.deepEqual(points(), ['hardware inner']);
-});

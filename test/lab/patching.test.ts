@@ -59,22 +59,8 @@ describe('code that the guest rewrites', () => {
         assert.equal((await user.client.waitFor('exited')).body.exitCode, 0);
         assert.deepEqual(said(user.client.outputText('stdout')), alone);
         const logged = user.client.outputText('console');
-        const [atStart, inRoom, atProbe] = places.map(
-          (_, index) => logged.match(new RegExp(`^at ${index}$`, 'gm'))?.length ?? 0,
-        );
-        assert.ok(atStart !== undefined && atStart > 10 && inRoom === atStart, logged);
-        // Two breakpoint instructions cannot be at one place: a software one gives way to the kprobe's, and says so.
-        const probed = mode === 'software' ? Number(/probed +(\d+)/.exec(alone.join())?.[1]) : 0;
-        assert.equal(atProbe, atStart - probed);
-        const told = user.client
-          .events('breakpoint')
-          .filter(({ body }) => body.breakpoint.id === breakpoints[2].id)
-          .map(({ body }) => body.breakpoint.message ?? 'verified');
-        if (mode === 'software') {
-          assert.equal(told.length, 2, told.join());
-          assert.match(told[0], /breakpoint instruction of its own/);
-          assert.equal(told[1], 'verified');
-        }
+        const counts = places.map((_, index) => logged.match(new RegExp(`^at ${index}$`, 'gm'))?.length ?? 0);
+        assert.ok((counts[0] ?? 0) > 10 && new Set(counts).size === 1, `each was hit at each call: ${counts}`);
         assert.doesNotMatch(logged, /rewritten/);
         assert.match(logged, /the guest has freed the code of init\/main.c/);
         await user.leave(true);
