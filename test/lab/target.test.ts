@@ -9,7 +9,16 @@ import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
 import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const programs = ['bare', 'checksum', 'linux', 'linuxChecksum', 'smp', 'faults'] as const;
+const programs = [
+  'bare',
+  'checksum',
+  'debugExceptions',
+  'ownExceptions',
+  'linux',
+  'linuxChecksum',
+  'smp',
+  'faults',
+] as const;
 /** Programs, and what they start. */
 const bundled = [...programs, 'victim'];
 
@@ -85,7 +94,11 @@ const plans: readonly Plan[] = [
   // 100,000 instructions.
   { cpu: 'neoverse-n1', programs, env: { CHECKSUM_ROUNDS: '70', LINUX_STEPS: '100000', SMP_ROUNDS: '400' } },
   // What is wrong with a machine is no different on another CPU.
-  { cpu: 'cortex-a72', programs: ['bare', 'checksum', 'linux', 'linuxChecksum', 'smp'], env: {} },
+  {
+    cpu: 'cortex-a72',
+    programs: ['bare', 'checksum', 'debugExceptions', 'ownExceptions', 'linux', 'linuxChecksum', 'smp'],
+    env: {},
+  },
   // Atomics, PAN, pointer authentication and branch targets.
   { cpu: 'max', programs: ['checksum'], env: { CHECKSUM_ROUNDS: '2', CHECKSUM_FEATURES: '15' }, checks: 'every' },
 ];

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Gpa, Gva } from '../../../src/base/address.ts';
 import type { Target } from '../../../src/target/target.ts';
-import { launch, type Vmm } from './vms.ts';
+import { afterwards } from './report.ts';
+import { attach, launch, type Vmm } from './vms.ts';
 
 /** PSTATE at EL1 with its own stack pointer and DAIF set. */
 export const EL1H = 0x3c5n;
@@ -50,12 +51,7 @@ export class Bare {
     for (const base of bases[vmm]) {
       const bare = new Bare(target, base);
       if ((await bare.word(base + 56n, 4)) !== imageMagic) continue;
-      if (traps) {
-        target.setTrapFilter(({ immediate }) => {
-          if (immediate < 0xf00) bare.givenBack++;
-          return immediate >= 0xf00;
-        });
-      }
+      if (traps) bare.stopAtTraps();
       return bare;
     }
     throw new Error('the image is nowhere');
@@ -63,6 +59,22 @@ export class Bare {
 
   /** BRKs that the filter saw and did not want. */
   givenBack = 0;
+
+  stopAtTraps(): void {
+    this.target.setTrapFilter(({ immediate }) => {
+      if (immediate < 0xf00) this.givenBack++;
+      return immediate >= 0xf00;
+    });
+  }
+
+  /** Leaves the VM to itself for a while and attaches again, with no filter. */
+  async leave(milliseconds: number): Promise<Bare> {
+    const pid = Number(/pid (\d+)/.exec(this.target.capabilities.facts.get('VMM') ?? '')?.[1]);
+    await this.target.detach();
+    afterwards(() => process.kill(pid, 'SIGKILL'));
+    await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    return new Bare(await attach(pid), this.base);
+  }
 
   at(offset: bigint): Gva {
     return Gva(this.base + offset);
