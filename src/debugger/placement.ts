@@ -193,6 +193,10 @@ export class Placement {
       return;
     }
     site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
+    if ((await isExecutable(site.address, context, vcpu)) === false) {
+      site.problem = `There is no code at ${hex(site.address)}: its page is not executable.`;
+      return;
+    }
     if (site.mode === 'software') {
       site.problem = await this.#insert(site, 'software', context, vcpu);
       return;
@@ -265,6 +269,16 @@ async function holdsImageBytes(address: Gva, context: StopContext, vcpu: Vcpu): 
 async function instructionAt(address: Gva, context: StopContext, vcpu: Vcpu): Promise<Uint8Array | undefined> {
   try {
     return await context.memory(vcpu).read(address, context.target.architecture.breakpointInstruction.length);
+  } catch (error) {
+    if (error instanceof TargetError) return undefined;
+    throw error;
+  }
+}
+
+/** Undefined where nothing is mapped. */
+async function isExecutable(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean | undefined> {
+  try {
+    return (await context.target.translate(vcpu, address)).executable;
   } catch (error) {
     if (error instanceof TargetError) return undefined;
     throw error;

@@ -73,6 +73,8 @@ export interface Translation {
   /** Bytes from `address` to the end of the page or block that maps it. */
   readonly remaining: number;
   readonly writable: boolean;
+  /** Instructions there can be executed, at one exception level or another. */
+  readonly executable: boolean;
 }
 
 /** A guest reached through stub operations. Calls are serialised by the owner; implementations need no locking.

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Gva } from '../../src/base/address.ts';
-import { addressOf, data, fakeGuest, fakeSymbols } from '../support/fakeKernel.ts';
+import { addressOf, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import { atEntry, type FakeSession } from '../support/fakeSession.ts';
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -98,17 +98,20 @@ test('a place that waits for a hardware breakpoint gets the one that is given up
 
 test('data is no place for a breakpoint on code', async () => {
   const sections = [{ name: '.data', address: data, size: 64n, isCode: false }];
-  const fake = await atEntry({ target: fakeGuest(1, { mapped: true }), symbolFile: { ...fakeSymbols, sections } });
+  const target = fakeGuest(1, { mapped: true });
+  target.unexecutable.add(stackTop - 0xff0n);
+  const fake = await atEntry({ target, symbolFile: { ...fakeSymbols, sections } });
   const { breakpoints } = await fake.client.request('setInstructionBreakpoints', {
-    breakpoints: [data, addressOf('inner') + 2n, addressOf('inner')].map((place) => ({
+    breakpoints: [data, addressOf('inner') + 2n, stackTop - 0x100n, addressOf('inner')].map((place) => ({
       instructionReference: hex(place),
     })),
   });
   assert.match(breakpoints[0].message, /no code at 0x\w+: it is in \.data/);
   assert.match(breakpoints[1].message, /aligned to 4 bytes/);
+  assert.match(breakpoints[2].message, /no code at 0x\w+: its page is not executable/);
   assert.deepEqual(
     breakpoints.map(({ verified }: { verified: boolean }) => verified),
-    [false, false, true],
+    [false, false, false, true],
   );
 });
 

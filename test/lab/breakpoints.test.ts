@@ -93,6 +93,9 @@ describe('breakpoints', () => {
       assert.match(wrong?.message ?? '', /no function `do_sys_openat2` in main.c; there is in fs\/open.c/);
       assert.deepEqual((await user.go('continue')).hitBreakpointIds, [found?.id]);
       assert.match((await user.frames())[0]?.name ?? '', /do_sys_openat2/);
+      const [stack = ''] = (await user.evaluate('(unsigned long)$sp & ~15')).split(' ');
+      const [onStack] = await setInstructions(user, [BigInt(stack)]);
+      assert.match(onStack?.message ?? '', /its page is not executable/);
     });
   });
 

@@ -43,6 +43,8 @@ export class FakeTarget implements Target {
   readonly pages = new Map<bigint, Uint8Array>();
   /** Pages that fault until `hvc #1`; instructions are fetched from them all the same, as with the MMU off. */
   readonly hidden = new Set<bigint>();
+  /** Pages that cannot be executed. */
+  readonly unexecutable = new Set<bigint>();
   readonly points = new Map<StopPointId, StopPoint>();
   /** What was called, for tests that look at the order. */
   readonly calls: string[] = [];
@@ -128,7 +130,9 @@ export class FakeTarget implements Target {
 
   async translate(_vcpu: Vcpu, address: Gva): Promise<Translation> {
     this.#bytes(address, 1, true);
-    return { address: Gpa(address), remaining: Number(page - (address % page)), writable: true };
+    const offset = address % page;
+    const executable = !this.unexecutable.has(address - offset);
+    return { address: Gpa(address), remaining: Number(page - offset), writable: true, executable };
   }
 
   async insert(point: StopPoint): Promise<StopPointId> {

@@ -201,11 +201,12 @@ export class KvmTarget implements Target {
   }
 
   async translate(vcpu: Vcpu, address: Gva): Promise<Translation> {
-    return translate(
+    const found = await translate(
       this.#translation(this.#thread(vcpu)),
       async (gpa, length) => this.#memory.readNow(gpa, length),
       address,
     );
+    return { ...found, executable: found.executable || found.userExecutable };
   }
 
   memory(vcpu: Vcpu): VirtualMemory {
