@@ -38,22 +38,26 @@ async function breakAt(user: User, ...names: readonly string[]): Promise<void> {
   }
 }
 
-/** Some steps from where a breakpoint was hit; the same task makes them all. */
-async function walk(user: User, count: number, random: RandomSource): Promise<number> {
+/** Some steps from where a breakpoint was hit; the same task makes them all, wherever it wakes up. */
+async function walk(user: User, count: number, random: RandomSource): Promise<{ made: number; moves: number }> {
+  let moves = 0;
   const way: string[] = [];
   for (let made = 0; made < count; made++) {
     const before = await task(user);
     const kind = ['next', 'next', 'next', 'stepIn', 'stepOut'][random.below(5)] ?? 'next';
     const [frame, caller] = await user.frames();
     way.push(`${frame?.name}:${frame?.line} ${kind}`);
-    if (before === undefined || (kind === 'stepOut' && caller === undefined)) return made; // in user space, or nowhere to go
+    // In user space, or nowhere to go.
+    if (before === undefined || (kind === 'stepOut' && caller === undefined)) return { made, moves };
+    const { threadId } = user;
     const stop = await user.go(kind);
     assert.equal(stop.reason, 'step', `${stop.description} after ${way.join(', ')}`);
+    if (user.threadId !== threadId) moves += 1;
     const now = await task(user);
     // The kernel switches stacks and `current` in two lines of assembly; nobody else's task is ever the one that stops.
     if (now !== undefined) assert.equal(now, before, `another task after ${way.join(', ')}`);
   }
-  return count;
+  return { made: count, moves };
 }
 
 describe('under load', () => {
@@ -80,13 +84,17 @@ describe('under load', () => {
     test(`source steps with ${cpus} vCPUs`, { skip: unlessPresent(vmm), timeout: 7_200_000 }, async (context) => {
       await attached(context, async (user) => {
         const random = randomSource(cpus);
+        let moves = 0;
         for (let made = 0; made < steps / 2; ) {
           const place = places[random.below(places.length)] ?? '';
           await breakAt(user, place);
           assert.equal((await user.go('continue')).reason, 'function breakpoint', place);
           await breakAt(user);
-          made += Math.max(1, await walk(user, 5 + random.below(20), random));
+          const way = await walk(user, 5 + random.below(20), random);
+          made += way.made;
+          moves += way.moves;
         }
+        context.diagnostic(`${moves} steps came to their end on another vCPU`);
       });
     });
 
