@@ -50,9 +50,12 @@ export class Adapter implements Debugger {
   }
 
   async setBreakpoint(place?: BreakpointPlace): Promise<void> {
-    const { address, condition } = place ?? {};
-    const reference = address === undefined ? [] : [{ instructionReference: `0x${address.toString(16)}` }];
-    const breakpoints = reference.map((each) => ({ ...each, ...(condition === undefined ? {} : { condition }) }));
+    const of = ({ address, condition, isHardware }: BreakpointPlace): object => ({
+      instructionReference: `0x${address.toString(16)}`,
+      ...(condition === undefined ? {} : { condition }),
+      ...(isHardware ? { mode: 'hardware' } : {}),
+    });
+    const breakpoints = place ? [of(place)] : [];
     const answer = await this.#current.client.request('setInstructionBreakpoints', { breakpoints });
     for (const { verified, message } of answer.breakpoints) {
       if (!verified) throw new Error(`kvm-debug: a breakpoint is not verified: ${message}`);

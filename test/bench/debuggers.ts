@@ -11,6 +11,8 @@ export interface VmToDebug {
 export interface BreakpointPlace {
   readonly address: bigint;
   readonly condition?: string;
+  /** In the debug registers, and not as an instruction in memory. */
+  readonly isHardware?: boolean;
 }
 
 /** One debugger with its process. Between calls the guest is stopped, but after `run`. */

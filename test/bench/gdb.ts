@@ -87,8 +87,11 @@ export class Gdb implements Debugger {
   async setBreakpoint(place?: BreakpointPlace): Promise<void> {
     await this.#command('break-delete');
     if (!place) return;
-    const condition = place.condition === undefined ? '' : `-c "${place.condition}" `;
-    await this.#command(`break-insert ${condition}*0x${place.address.toString(16)}`);
+    const options = [
+      ...(place.isHardware ? ['-h'] : []),
+      ...(place.condition === undefined ? [] : [`-c "${place.condition}"`]),
+    ];
+    await this.#command(['break-insert', ...options, `*0x${place.address.toString(16)}`].join(' '));
   }
 
   continueToStop(): Promise<void> {

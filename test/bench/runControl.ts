@@ -40,8 +40,8 @@ interface GuestKind {
   readonly ready: string;
 }
 
-// With page table isolation gdb could set no breakpoint while the guest is in user space, where the kernel is not mapped.
-const common = 'kpti=off nowatchdog';
+// A guest that is held for seconds would report its CPUs as stuck, on its console and at length.
+const common = 'nowatchdog rcupdate.rcu_cpu_stall_suppress=1';
 
 /** System calls without end on each CPU, and a shell that prints each second. */
 const spinning = (cpus: number): GuestKind => ({
@@ -93,18 +93,29 @@ class RunControl {
     }
   }
 
+  /** From wherever it is to a timer interrupt: the stub reads memory as the vCPU may, so that gdb can set no breakpoint in
+   *  the kernel while that is in user space, but in the debug registers. */
+  async #toKernel(debugger_: Debugger): Promise<void> {
+    await debugger_.setBreakpoint({ address: this.#address('scheduler_tick'), isHardware: true });
+    await debugger_.continueToStop();
+    await debugger_.setBreakpoint();
+  }
+
   async #inTurns(what: string, ask: (debugger_: Debugger, isWarm: boolean) => Promise<void>): Promise<void> {
     console.log(`${what} …`);
     for (let round = 0; round <= rounds; round++) {
-      for (const debugger_ of [this.peer, this.ours]) await ask(debugger_, round > 0);
+      for (const debugger_ of [this.peer, this.ours]) {
+        await this.#toKernel(debugger_);
+        await ask(debugger_, round > 0);
+      }
     }
   }
 
-  /** Steps through a function that each timer interrupt calls. Interrupts are masked there: elsewhere the stub steps into a
-   *  pending one, which KVM on arm64 does not hold off (KVM_GUESTDBG_BLOCKIRQ is of x86). */
+  /** Steps through a function that each timer interrupt calls. Interrupts are masked there: elsewhere a step by the stub may
+   *  end in the handler of one, which KVM on arm64 does not hold off (KVM_GUESTDBG_BLOCKIRQ is of x86). */
   async next(cpus: number): Promise<void> {
     const address = this.#address('scheduler_tick');
-    const lines = 8;
+    const lines = 6;
     // Where the peer is after so many steps. Which lines are stopped at on the way is each debugger's own choice.
     let end: bigint | undefined;
     await this.#inTurns(`next, ${vcpus(cpus)}`, async (debugger_, isWarm) => {
@@ -145,6 +156,7 @@ class RunControl {
         await debugger_.continueToStop();
         await debugger_.setBreakpoint();
         samples.push(await timed(() => debugger_.next()));
+        if (!isWarm) continue;
         arrived.of++;
         if (functionAt(await debugger_.pc()) === functionAt(address)) arrived.count++;
       }
@@ -195,7 +207,6 @@ class RunControl {
 
   async pause(cpus: number): Promise<void> {
     await this.#inTurns(`pause, ${vcpus(cpus)}`, async (debugger_, isWarm) => {
-      await debugger_.setBreakpoint();
       const samples: number[] = [];
       for (let sample = 0; sample < 5; sample++) {
         await debugger_.run();
