@@ -9,6 +9,8 @@ type Watched = StopEvent & { readonly kind: 'watchpoint' };
 
 /** Longer ones are ranges rather than values: of them what has changed is told. */
 const longestValue = 8;
+/** As much as one instruction stores but for DC ZVA and its like. */
+const longestChange = 64;
 /** Longer ones are not read at each access. */
 const longestRange = 4096;
 
@@ -21,9 +23,12 @@ export async function carryOut(
   disassembler: Disassembler,
 ): Promise<{ readonly events: readonly StopEvent[]; readonly text: string }> {
   const [instruction] = await disassembler.rows(target.memory(event.vcpu), event.pc, 0, 1);
-  const ranges = breakpoints.flatMap(({ request }) => (request.kind === 'data' ? [request] : []));
+  // Where they are by now: the kernel may have moved since they were asked for.
+  const ranges = breakpoints.flatMap(({ request, sites: [site] }) =>
+    request.kind === 'data' && site ? [{ address: site.address, length: request.length }] : [],
+  );
   const before = await Promise.all(ranges.map((range) => bytesIn(range, event, target)));
-  const events = await target.step(event.vcpu);
+  const events = await execute(event, target);
   const isOver = events.some(({ kind }) => kind === 'exited');
   const changes: string[] = [];
   for (const [index, range] of ranges.entries()) {
@@ -31,6 +36,16 @@ export async function carryOut(
   }
   const accessed = changes.length > 0 ? changes.join(' and ') : hex(event.accessed);
   return { events, text: ` (\`${instruction?.text ?? '??'}\` at ${hex(event.pc)} accessed ${accessed})` };
+}
+
+/** An interruption that came before the access is not its end; whoever wanted it asks again. */
+async function execute({ vcpu, pc }: Watched, target: SerialTarget): Promise<readonly StopEvent[]> {
+  const { programCounter } = target.architecture;
+  for (;;) {
+    const events = await target.step(vcpu);
+    if (events.some(({ kind }) => kind !== 'interrupted')) return events;
+    if ((await target.readRegisters(vcpu, [programCounter])).get(programCounter) !== pc) return events;
+  }
 }
 
 interface Range {
@@ -47,10 +62,11 @@ function describe({ address, length }: Range, old: Uint8Array | undefined, now: 
     return first < 0 ? `${what}, which are ${value(now)}` : `${what}, which were ${value(old)} and are ${value(now)}`;
   }
   if (first < 0) return `${what}, which are as they were`;
-  // As much as one value can be: it was one access.
-  const end = Math.min(now.findLastIndex(differs) + 1, first + longestValue);
+  const end = now.findLastIndex(differs) + 1;
+  const part = `${what}, of which ${end - first} at ${hex(address + BigInt(first))}`;
+  if (end - first > longestChange) return `${part} have changed`;
   const [before, after] = [old, now].map((bytes) => value(bytes.subarray(first, end)));
-  return `${what}, of which ${end - first} at ${hex(address + BigInt(first))} were ${before} and are ${after}`;
+  return `${part} were ${before} and are ${after}`;
 }
 
 /** Little endian. */

@@ -53,6 +53,15 @@ export interface Waypoint {
   accepts(context: StopContext, vcpu: Vcpu): Promise<boolean>;
 }
 
+/** The guest has not moved. */
+export class UnplacedWaypoint extends UserError {
+  override readonly name = 'UnplacedWaypoint';
+
+  constructor(address: Gva, why: string) {
+    super(`The step needs a breakpoint at ${hex(address)}. ${why}`);
+  }
+}
+
 export interface ExecutionEvents {
   breakpointChanged(status: BreakpointStatus): void;
   /** Text of a logpoint, or trouble with a condition. */
@@ -148,8 +157,7 @@ export class Execution {
         const request = { kind: 'code', address: waypoint.address, mode: 'auto' } as const;
         const site = await this.breakpoints.placement.acquire(request, this.context, vcpu);
         sites.set(site, waypoint);
-        if (!site.placed)
-          throw new UserError(`The step needs a breakpoint at ${hex(waypoint.address)}. ${site.problem ?? ''}`);
+        if (!site.placed) throw new UnplacedWaypoint(waypoint.address, site.problem ?? '');
       }
       for (;;) {
         await this.#runHeld();
@@ -263,6 +271,9 @@ export class Execution {
         case 'step':
           completed = true;
           causes.push(...(await this.#hits(this.breakpoints.at(event.pc), event.vcpu, '')));
+          for (const [site, waypoint] of waypoints) {
+            if (site.address === event.pc && (await waypoint.accepts(context, event.vcpu))) arrived.push(event.vcpu);
+          }
           break;
         case 'guestTrap':
           causes.push(...(await this.#trapped(event)));

@@ -3,8 +3,8 @@ import { Gva } from '../base/address.ts';
 import { TargetError, UserError } from '../base/errors.ts';
 import type { LineRow } from '../symbols/image.ts';
 import type { Vcpu } from '../target/target.ts';
-import type { Execution, Movement, Waypoint } from './execution.ts';
-import { exitsOf } from './rowExits.ts';
+import { type Execution, type Movement, UnplacedWaypoint, type Waypoint } from './execution.ts';
+import { wayOut } from './rowExits.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
 
@@ -112,7 +112,7 @@ class Stepper {
     let current = start;
     for (let count = 1; ; count++) {
       const before = await this.#pc();
-      const turn = count % instructionsOfATurn === 0 ? await this.#turn(current) : undefined;
+      const turn = count % instructionsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
       const { kind, movement } = turn ?? (await this.#advance(step === 'next'));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
@@ -142,22 +142,24 @@ class Stepper {
     }
   }
 
-  /** Lets the other vCPUs run while this one goes on to where it leaves the row, or comes by again. Undefined where
-   *  nobody knows where that is. */
-  async #turn(row: LineRow): Promise<Advance | undefined> {
+  /** Lets the other vCPUs run until this one leaves the row. Undefined where nobody knows where that is, where a step into
+   *  calls would pass some, or where too few breakpoints are left. */
+  async #turn(row: LineRow, into: boolean): Promise<Advance | undefined> {
     const { context } = this.execution;
-    const [pc, memory] = [await this.#pc(), context.memory(this.vcpu)];
-    if (!inRow(pc, row)) return undefined;
-    const code = await memory.read(Gva(row.start), Number(row.end - row.start));
-    const exits = exitsOf(Gva(row.start), code, context.target.architecture);
-    if (exits === undefined) return undefined;
-    const { stackPointer } = context.target.architecture;
-    const stack = (await context.registers(this.vcpu)).get(stackPointer);
-    const frame = new Map(stack === undefined ? [] : [[stackPointer, stack] as const]);
-    const waypoints = [pc, ...exits].map((address) => returnPoint(context, address, frame));
-    const movement = await this.execution.run(waypoints, this.vcpu);
-    this.#arrived(movement);
-    return { kind: undefined, movement };
+    if (!inRow(await this.#pc(), row)) return undefined;
+    const code = await context.memory(this.vcpu).read(Gva(row.start), Number(row.end - row.start));
+    const { exits, calls } = wayOut(Gva(row.start), code, context.target.architecture);
+    if (exits === undefined || (into && calls)) return undefined;
+    const frame = await this.#frame();
+    const waypoints = exits.map((address) => returnPoint(context, address, frame));
+    try {
+      const movement = await this.execution.run(waypoints, this.vcpu);
+      this.#arrived(movement);
+      return { kind: undefined, movement };
+    } catch (error) {
+      if (error instanceof UnplacedWaypoint) return undefined;
+      throw error;
+    }
   }
 
   // After a call was stepped into: stops behind the callee's prologue when it has lines, else runs back.
@@ -212,13 +214,17 @@ class Stepper {
   /** The instruction behind the call at `address`, in the frame that is current now or was before the call. */
   async #behind(address: Gva): Promise<Waypoint> {
     const { context } = this.execution;
-    const { architecture } = context.target;
-    const registers = await context.registers(this.vcpu);
     const length = await this.#length(address);
     // arm64 calls leave the stack pointer alone, so it is the same before the call and at the callee's entry.
-    const stack = registers.get(architecture.stackPointer);
-    const expected = new Map(stack === undefined ? [] : [[architecture.stackPointer, stack] as const]);
-    return returnPoint(context, Gva(address + BigInt(length)), expected);
+    return returnPoint(context, Gva(address + BigInt(length)), await this.#frame());
+  }
+
+  /** What tells the frame that is current now from others. */
+  async #frame(): Promise<ReadonlyMap<string, bigint>> {
+    const { context } = this.execution;
+    const { stackPointer } = context.target.architecture;
+    const stack = (await context.registers(this.vcpu)).get(stackPointer);
+    return new Map(stack === undefined ? [] : [[stackPointer, stack]]);
   }
 
   async #length(address: Gva): Promise<number> {

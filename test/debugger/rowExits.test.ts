@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { aarch64 } from '../../src/arch/aarch64/aarch64.ts';
 import { Gva } from '../../src/base/address.ts';
-import { exitsOf } from '../../src/debugger/rowExits.ts';
+import { wayOut } from '../../src/debugger/rowExits.ts';
 
 const start = Gva(0xffff_8000_0801_0000n);
+const way = (...words: readonly number[]) => wayOut(start, new Uint8Array(new Uint32Array(words).buffer), aarch64);
 const exits = (...words: readonly number[]): readonly bigint[] | undefined =>
-  exitsOf(start, new Uint8Array(new Uint32Array(words).buffer), aarch64)?.map((address) => address - start);
+  way(...words).exits?.map((address) => address - start);
 
 test('code is left behind its end, and by jumps that lead out of it', () => {
   assert.deepEqual(exits(0xd503201f, 0xd503201f), [8n]);
@@ -17,6 +18,8 @@ test('code is left behind its end, and by jumps that lead out of it', () => {
 
 test('calls come back; returns and jumps by register go anywhere', () => {
   assert.deepEqual(exits(0x94000010, 0xd63f0220), [8n]); // bl, blr
+  assert.equal(way(0x94000010).calls, true);
+  assert.equal(way(0x14000010).calls, false);
   assert.equal(exits(0xd503201f, 0xd65f03c0), undefined); // ret
   assert.equal(exits(0xd61f00a0), undefined); // br x5
 });

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Gva } from '../../src/base/address.ts';
 import { Debugger, type Stop } from '../../src/debugger/debugger.ts';
 import type { Granularity, StepKind } from '../../src/debugger/stepping.ts';
 import type { StopEvent } from '../../src/target/target.ts';
-import { addressOf, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
+import { addressOf, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import type { FakeTarget } from '../support/fakeTarget.ts';
 
 function debug(target: FakeTarget) {
@@ -137,19 +138,38 @@ test('a line that waits for another vCPU is left when that has had its turn', as
   const { step } = debug(target);
   target.set(0, 'pc', addressOf('waiter'));
   target.set(0, 'x5', 1n);
+  target.set(0, 'x2', data);
   target.set(1, 'pc', addressOf('secondary'));
   const original = target.resume.bind(target);
   let turns = 0;
   target.resume = () => {
     turns += 1;
-    // What the other one is to do comes in its second turn.
-    if (turns === 2) target.set(0, 'x5', 0n);
+    // What the other one is to do.
+    target.set(0, 'x5', 0n);
     return original();
   };
   const stop = await step('next', 'line');
   assert.equal(stop.reason, 'step');
-  assert.equal(target.get(0, 'pc'), addressOf('waiter', 1));
-  assert.equal(turns, 2);
+  assert.equal(target.get(0, 'pc'), addressOf('waiter', 2));
+  assert.equal(turns, 1);
   assert.ok(target.get(1, 'x4') > 0n, 'the other vCPU runs');
   assert.equal(target.points.size, 0);
+});
+
+test('a step arrives where the access to data that is watched, but not to be stopped for, has ended', async () => {
+  const target = inHelper(1);
+  const { instance, step } = debug(target);
+  target.set(0, 'pc', addressOf('waiter'));
+  target.set(0, 'x5', 1n);
+  target.set(0, 'x2', data);
+  const request = { kind: 'data', address: Gva(data), length: 8, access: 'write', condition: '0' } as const;
+  await instance.setBreakpoints([request], () => true);
+  const original = target.resume.bind(target);
+  target.resume = () => {
+    target.set(0, 'x5', 0n);
+    return original();
+  };
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('waiter', 2));
 });

@@ -82,6 +82,7 @@ const program: readonly Line[] = [
   { file: main, line: 52, code: pop },
   { file: main, line: 52, code: ret },
   { label: 'waiter', file: main, line: 60, code: cbnz(5, 'waiter') },
+  { file: main, line: 60, code: str(1, 2) },
   { file: main, line: 61, code: ret },
 ];
 

@@ -47,6 +47,11 @@ export interface KvmVm {
   findSlots(thread: VcpuThread): MemorySlots;
 }
 
+interface Standing {
+  readonly pc: Gva;
+  readonly watch: boolean;
+}
+
 /** A part of guest memory, `offset` bytes into what it is a part of. */
 interface Span {
   readonly gpa: Gpa;
@@ -88,7 +93,7 @@ export class KvmTarget implements Target {
   #detached = false;
   #pending: Promise<void> | undefined;
   /** Where each vCPU stands at a stop point that was reported or stepped onto: to be left before it counts again. */
-  readonly #standing = new Map<Vcpu, { pc: Gva; watch: boolean }>();
+  readonly #standing = new Map<Vcpu, Standing>();
   /** The guest's own breakpoint instructions that were reported and are still to be executed. */
   readonly #trapped = new Map<Vcpu, { pc: Gva; immediate: number }>();
 
@@ -297,11 +302,16 @@ export class KvmTarget implements Target {
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
     const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#stepOne(thread, 'step');
     const others = events.filter(({ kind }) => kind !== 'step');
-    // Interrupted before the instruction executed: the stop point there has been reported all the same.
-    if (others.some(({ kind }) => kind === 'interrupted') && this.#registers.one(thread, 'pc') === pc) {
-      this.#standing.set(vcpu, standing);
-    }
+    // Nobody hears of this step: a stop point behind it is still to be reported.
+    if (others.length === 0) this.#standing.delete(vcpu);
+    this.#keepStanding(thread, standing, others);
     return others;
+  }
+
+  /** Interrupted before the instruction executed: the stop point there has been reported all the same. */
+  #keepStanding(thread: VcpuThread, standing: Standing, events: readonly StopEvent[]): void {
+    if (!events.some(({ kind }) => kind === 'interrupted')) return;
+    if (this.#registers.one(thread, 'pc') === standing.pc) this.#standing.set(thread.index ?? 0, standing);
   }
 
   /** Executes the access at `pc` that a watchpoint was reported for. A store-exclusive has lost its reservation to that
@@ -483,7 +493,11 @@ export class KvmTarget implements Target {
     }
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
-    return this.#stepOne(thread, standing?.watch ? 'stepUnwatched' : 'step');
+    if (standing === undefined) return this.#stepOne(thread, 'step');
+    const isWatched = standing.watch && this.#registers.one(thread, 'pc') === standing.pc;
+    const events = isWatched ? await this.#leaveWatchpoint(thread, standing.pc) : await this.#stepOne(thread, 'step');
+    this.#keepStanding(thread, standing, events);
+    return events;
   }
 
   async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {

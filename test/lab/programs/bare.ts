@@ -204,6 +204,13 @@ async function hotCode(bare: Bare): Promise<void> {
       if (last !== undefined) assert.equal(count, last + 1n, 'one round of the loop for each hit');
       last = count;
     }
+    const counted = last ?? 0n;
+    target.interrupt();
+    await target.step(0);
+    const executed = (await bare.get('pc')) === address ? 0n : 1n;
+    assert.equal(await bare.get('x20'), counted + executed);
+    assert.equal((await target.resume())[0]?.kind, 'breakpoint');
+    assert.equal(await bare.get('x20'), counted + 1n, 'a hit is told once, also when the step from it was interrupted');
     assert.ok(synced >= 10, `the instruction cache was synchronised ${synced} times for 5 insertions and removals`);
     await target.remove(id);
     await spin();
@@ -428,6 +435,18 @@ async function twoVcpus(vmm: Vmm): Promise<void> {
     hits.every((count) => count > 10n),
     `both take part: ${hits}`,
   );
+  // One directly behind the other: both are hit in turn, whatever the other vCPU stops at in between.
+  const behind = bare.at(place.place + 4n);
+  await target.insert({ kind: 'software', address: behind }, 0);
+  const next = new Map<number, Gva>();
+  for (let count = 0; count < 80; count++) {
+    for (const event of await target.resume()) {
+      assert.ok(event.kind === 'breakpoint', event.kind);
+      assert.equal(event.pc, next.get(event.vcpu) ?? event.pc, `vCPU ${event.vcpu} after ${count} stops`);
+      next.set(event.vcpu, event.pc === behind ? bare.at(place.place) : behind);
+    }
+  }
+  assert.equal(next.size, 2);
 }
 
 async function trapsOfTheGuest(bare: Bare): Promise<void> {
