@@ -6,7 +6,7 @@ import { PathPattern } from '../symbols/sourcePaths.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import { type Conditions, type ParsedConditions, parseConditions } from './conditions.ts';
 import { filterNamed, trapFilterOf } from './exceptions.ts';
-import { type BreakpointMode, type HardwareUse, Placement, type Site } from './placement.ts';
+import { type BreakpointMode, type Placed, Placement, type Site } from './placement.ts';
 import type { SourcePaths } from './sourcePaths.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -22,7 +22,7 @@ export type BreakpointRequest = Conditions & { readonly mode?: BreakpointMode } 
     | { readonly kind: 'data'; readonly address: Gva; readonly length: number; readonly access: WatchAccess }
   );
 
-/** What became of it. `verified` only while the target holds it. */
+/** What became of it. `verified` only while the target holds it, at one of its places at least. */
 export interface BreakpointStatus {
   readonly id: number;
   readonly kind: BreakpointKind;
@@ -55,15 +55,16 @@ export class Breakpoint {
     this.traps = request.kind === 'exception' ? (filterNamed(request.filter)?.traps ?? []) : [];
   }
 
-  status(hardware: HardwareUse): BreakpointStatus {
-    const placed = this.sites.filter((site) => site.placed || site.isHidden);
+  status(use: StopPointUse): BreakpointStatus {
+    const placed = this.sites.filter((site) => site.placed);
+    const notices = [...new Set(this.sites.flatMap((site) => site.notice ?? []))];
     const problems = [...new Set(this.sites.flatMap((site) => site.problem ?? []))];
     const partly = placed.length > 0 && placed.length < this.sites.length;
     const message =
       this.problem ??
       (problems.length === 0
-        ? hardwareNote(placed, hardware)
-        : `${partly ? `Only ${placed.length} of ${this.sites.length} places: ` : ''}${problems.join(' ')}`);
+        ? [...scarceNote(placed, use), ...notices].join(' ') || undefined
+        : `${partly ? `Only ${placed.length} of ${this.sites.length} places: ` : ''}${[...problems, ...notices].join(' ')}`);
     return {
       id: this.id,
       kind: this.request.kind,
@@ -76,14 +77,25 @@ export class Breakpoint {
   }
 }
 
+/** What the user's breakpoints take of what is scarce, and how much of it the vCPU has. */
+interface StopPointUse {
+  readonly hardware: number;
+  /** How many of the watchpoints each of them takes is the target's affair. */
+  readonly data: number;
+  readonly breakpoints: number;
+  readonly watchpoints: number;
+}
+
 /** How much of what is scarce a breakpoint takes: people who choose what to keep want to know. */
-function hardwareNote(placed: readonly Site[], { used, breakpoints, watchpoints }: HardwareUse): string | undefined {
+function scarceNote(placed: readonly Site[], use: StopPointUse): readonly string[] {
   const hardware = placed.filter((site) => site.placed?.kind === 'hardware');
-  if (hardware.length === 0) {
-    return placed.some(({ kind }) => kind === 'data') ? `A watchpoint; the vCPU has ${watchpoints}.` : undefined;
+  if (hardware.length > 0) {
+    const unmapped = hardware.some(({ isMapped }) => !isMapped) ? ['No code is mapped there yet.'] : [];
+    return [`A hardware breakpoint; ${use.hardware} of the vCPU's ${use.breakpoints} are in use.`, ...unmapped];
   }
-  const unmapped = hardware.some(({ isMapped }) => !isMapped) ? ' No code is mapped there yet.' : '';
-  return `A hardware breakpoint; ${used} of the vCPU's ${breakpoints} are in use.${unmapped}`;
+  if (!placed.some(({ kind }) => kind === 'data')) return [];
+  const set = use.data === 1 ? '1 data breakpoint is set' : `${use.data} data breakpoints are set`;
+  return [`A watchpoint; the vCPU has ${use.watchpoints}, and ${set}.`];
 }
 
 /** What became of the breakpoints that were asked for, and of others for their sake. */
@@ -129,7 +141,7 @@ export class Breakpoints {
     context.target.setTrapFilter(trapFilterOf(new Set(this.#working().flatMap(({ traps }) => traps))));
     const ids = new Set(asked.map(({ id }) => id));
     const others = this.#changed(context).filter(({ id }) => !ids.has(id));
-    const use = this.placement.hardwareUse(context);
+    const use = this.#use(context);
     return { statuses: asked.map((breakpoint) => breakpoint.status(use)), others };
   }
 
@@ -139,9 +151,17 @@ export class Breakpoints {
     return this.#changed(context);
   }
 
+  /** Not what a step takes for as long as it lasts: the user can do nothing about that. */
+  #use({ target }: StopContext): StopPointUse {
+    const { hardwareBreakpoints: breakpoints, hardwareWatchpoints: watchpoints } = target.capabilities;
+    const sites = [...new Set([...this.#all.values()].flatMap((breakpoint) => breakpoint.sites))];
+    const count = (kind: Placed['kind']): number => sites.filter(({ placed }) => placed?.kind === kind).length;
+    return { hardware: count('hardware'), data: count('watch'), breakpoints, watchpoints };
+  }
+
   /** Those of which something else is to be said than the last time. */
   #changed(context: StopContext): readonly BreakpointStatus[] {
-    const use = this.placement.hardwareUse(context);
+    const use = this.#use(context);
     const changed: BreakpointStatus[] = [];
     for (const breakpoint of this.#all.values()) {
       const status = breakpoint.status(use);

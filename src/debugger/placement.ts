@@ -12,21 +12,18 @@ export interface Site {
   readonly address: Gva;
   readonly mode: BreakpointMode;
   readonly placed: Placed | undefined;
+  /** How many have acquired it and not released it. */
+  readonly users: number;
   /** Why it is not placed. */
   readonly problem: string | undefined;
+  /** What is to be said of it also while it is placed. */
+  readonly notice: string | undefined;
   /** The guest itself replaces the instruction there. */
   readonly isPatched: boolean;
-  /** Software, but out of the guest's sight for the moment. */
+  /** Not a hardware one, and out of the guest's sight for the moment. */
   readonly isHidden: boolean;
   /** There was memory when it was last looked at. */
   readonly isMapped: boolean;
-}
-
-/** Hardware breakpoints in use, and what the vCPU has. */
-export interface HardwareUse {
-  readonly used: number;
-  readonly breakpoints: number;
-  readonly watchpoints: number;
 }
 
 export interface Placed {
@@ -36,7 +33,9 @@ export interface Placed {
 
 class OwnSite implements Site {
   placed: Placed | undefined;
-  problem: string | undefined;
+  /** Why the target did not take it. */
+  refusal: string | undefined;
+  notice: string | undefined;
   users = 0;
   /** How much is under way in the guest that must not see it. */
   hiding = 0;
@@ -53,7 +52,14 @@ class OwnSite implements Site {
   ) {}
 
   get isHidden(): boolean {
-    return this.hiding > 0;
+    return this.hiding > 0 && this.mode !== 'hardware';
+  }
+
+  get problem(): string | undefined {
+    if (this.placed !== undefined) return undefined;
+    return this.isHidden
+      ? `The breakpoint at ${hex(this.address)} is out of the guest's memory while it patches its code; passages now are not seen.`
+      : this.refusal;
   }
 }
 
@@ -113,15 +119,15 @@ export class Placement {
     for (const site of this.#sites.values()) {
       if (site.mode !== 'auto' || site.kind !== 'code' || site.placed?.kind !== 'hardware') continue;
       if (site.isPatched || site.isHidden) continue;
-      if (!(await holdsImageBytes(site.address, context, vcpu))) continue;
+      if (!isOfImage(await lookAt(site.address, context, vcpu), site.address, context)) continue;
       const old = site.placed.id;
       if ((await this.#insert(site, 'software', context, vcpu)) !== undefined) continue;
       this.#byId.delete(old);
       await context.target.remove(old);
     }
     for (const site of this.#sites.values()) {
-      if (!site.isMapped) site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
       if (!site.placed && !site.isHidden) await this.#place(site, context, vcpu);
+      else if (!site.isMapped) site.isMapped = (await lookAt(site.address, context, vcpu)) !== undefined;
     }
   }
 
@@ -136,15 +142,17 @@ export class Placement {
     }
   }
 
-  hardwareUse({ target }: StopContext): HardwareUse {
-    const { hardwareBreakpoints, hardwareWatchpoints } = target.capabilities;
-    const used = [...this.#sites.values()].filter(({ placed }) => placed?.kind === 'hardware').length;
-    return { used, breakpoints: hardwareBreakpoints, watchpoints: hardwareWatchpoints };
+  /** The code sites that are in guest memory while it runs, or were, and are hidden for the moment. */
+  get software(): readonly Site[] {
+    return [...this.#sites.values()].filter(({ placed, isHidden }) => placed?.kind === 'software' || isHidden);
   }
 
-  /** The code sites that are in guest memory while it runs. */
-  get software(): readonly Site[] {
-    return [...this.#sites.values()].filter(({ placed }) => placed?.kind === 'software');
+  /** The guest is about to look at its code with these sites in it. The next `hide` takes it back. */
+  expose(sites: readonly Site[], notice: string): void {
+    for (const site of sites) {
+      const own = this.#own(site);
+      if (own !== undefined) own.notice = notice;
+    }
   }
 
   /** Takes software sites out while the guest looks at its code there; hardware stands in for the automatic ones where
@@ -154,6 +162,7 @@ export class Placement {
       const own = this.#own(site);
       if (own === undefined) continue;
       own.hiding += 1;
+      own.notice = undefined;
       if (own.placed?.kind !== 'software') continue;
       await this.#take(own, context);
       if (own.mode === 'auto') await this.#insert(own, 'hardware', context, vcpu);
@@ -169,7 +178,7 @@ export class Placement {
       if (own.isHidden || own.mode === 'hardware') continue;
       const standIn = own.placed;
       const problem = await this.#insert(own, 'software', context, vcpu);
-      if (standIn === undefined) own.problem = problem;
+      if (standIn === undefined) own.refusal = problem;
       else if (problem === undefined) {
         this.#byId.delete(standIn.id);
         await context.target.remove(standIn.id);
@@ -179,42 +188,31 @@ export class Placement {
 
   async #place(site: OwnSite, context: StopContext, vcpu: Vcpu): Promise<void> {
     if (site.kind === 'data') {
-      site.problem = await this.#insert(site, 'watch', context, vcpu);
+      site.refusal = await this.#insert(site, 'watch', context, vcpu);
       return;
     }
-    const section = this.symbols?.dataSectionAt(site.address);
-    if (section !== undefined) {
-      site.problem = `There is no code at ${hex(site.address)}: it is in ${section}.`;
-      return;
-    }
-    const { instructionAlignment } = context.target.architecture;
-    if (site.address % BigInt(instructionAlignment) !== 0n) {
-      site.problem = `There is no instruction at ${hex(site.address)}: they are aligned to ${instructionAlignment} bytes.`;
-      return;
-    }
-    site.isMapped = (await instructionAt(site.address, context, vcpu)) !== undefined;
-    if ((await isExecutable(site.address, context, vcpu)) === false) {
-      site.problem = `There is no code at ${hex(site.address)}: its page is not executable.`;
-      return;
-    }
-    if (site.mode === 'software') {
-      site.problem = await this.#insert(site, 'software', context, vcpu);
-      return;
-    }
+    const memory = await lookAt(site.address, context, vcpu);
+    site.isMapped = memory !== undefined;
+    site.refusal = whyNoCode(memory, site.address, context) ?? (await this.#placeInCode(site, memory, context, vcpu));
+  }
+
+  /** Undefined when the target took it; else why not. */
+  async #placeInCode(
+    site: OwnSite,
+    memory: InstructionMemory | undefined,
+    context: StopContext,
+    vcpu: Vcpu,
+  ): Promise<string | undefined> {
+    const insert = (kind: Placed['kind']): Promise<string | undefined> => this.#insert(site, kind, context, vcpu);
+    if (site.mode !== 'auto') return insert(site.mode);
     // Where the guest itself replaces the instruction it must find its own: hardware, as far as it goes.
-    if (site.mode === 'auto' && site.isPatched) {
-      if ((await this.#insert(site, 'hardware', context, vcpu)) === undefined) return;
-    }
-    let whyNotSoftware: string | undefined;
-    if (site.mode === 'auto') {
-      if (await holdsImageBytes(site.address, context, vcpu)) {
-        whyNotSoftware = await this.#insert(site, 'software', context, vcpu);
-        if (whyNotSoftware === undefined) return;
-      } else whyNotSoftware = 'its address does not hold the code of the symbol file yet';
-    }
-    const problem = await this.#insert(site, 'hardware', context, vcpu);
-    site.problem =
-      problem && whyNotSoftware ? `${problem} A software breakpoint is not possible: ${whyNotSoftware}.` : problem;
+    if (site.isPatched && (await insert('hardware')) === undefined) return undefined;
+    const whyNotSoftware = isOfImage(memory, site.address, context)
+      ? await insert('software')
+      : 'its address does not hold the code of the symbol file yet';
+    if (whyNotSoftware === undefined) return undefined;
+    const whyNotHardware = await insert('hardware');
+    return whyNotHardware && `${whyNotHardware} A software breakpoint is not possible: ${whyNotSoftware}.`;
   }
 
   /** Undefined when the target took it; else why not. */
@@ -226,7 +224,7 @@ export class Placement {
     try {
       const id = await context.target.insert(point, vcpu);
       site.placed = { id, kind };
-      site.problem = undefined;
+      site.refusal = undefined;
       this.#byId.set(id, site);
       return undefined;
     } catch (error) {
@@ -253,34 +251,42 @@ export class Placement {
   }
 
   #own(site: Site): OwnSite | undefined {
-    return [...this.#sites.values()].find((candidate) => candidate === site);
+    return site instanceof OwnSite && this.#sites.get(site.key) === site ? site : undefined;
   }
+}
+
+/** What a vCPU finds at an address of code. */
+interface InstructionMemory {
+  /** As many as a software breakpoint takes. */
+  readonly bytes: Uint8Array;
+  readonly isExecutable: boolean;
+}
+
+/** Undefined where there is no memory. */
+async function lookAt(address: Gva, context: StopContext, vcpu: Vcpu): Promise<InstructionMemory | undefined> {
+  try {
+    const bytes = await context.memory(vcpu).read(address, context.target.architecture.breakpointInstruction.length);
+    return { bytes, isExecutable: (await context.target.translate(vcpu, address)).executable };
+  } catch (error) {
+    if (error instanceof TargetError) return undefined;
+    throw error;
+  }
+}
+
+/** Why there can be no code at an address; undefined where there can. */
+function whyNoCode(memory: InstructionMemory | undefined, address: Gva, context: StopContext): string | undefined {
+  const section = context.symbols?.dataSectionAt(address);
+  if (section !== undefined) return `There is no code at ${hex(address)}: it is in ${section}.`;
+  const { instructionAlignment } = context.target.architecture;
+  if (address % BigInt(instructionAlignment) !== 0n)
+    return `There is no instruction at ${hex(address)}: they are aligned to ${instructionAlignment} bytes.`;
+  return memory?.isExecutable === false
+    ? `There is no code at ${hex(address)}: its page is not executable.`
+    : undefined;
 }
 
 /** Whether memory holds what the image has at that address: then the page is the kernel's and can be patched. */
-async function holdsImageBytes(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean> {
-  const { length } = context.target.architecture.breakpointInstruction;
-  const expected = context.symbols?.imageBytes(address, length);
-  const actual = expected && (await instructionAt(address, context, vcpu));
-  return actual !== undefined && expected?.every((byte, n) => byte === actual[n]) === true;
-}
-
-/** As many bytes as a software breakpoint takes; undefined where there is no memory. */
-async function instructionAt(address: Gva, context: StopContext, vcpu: Vcpu): Promise<Uint8Array | undefined> {
-  try {
-    return await context.memory(vcpu).read(address, context.target.architecture.breakpointInstruction.length);
-  } catch (error) {
-    if (error instanceof TargetError) return undefined;
-    throw error;
-  }
-}
-
-/** Undefined where nothing is mapped. */
-async function isExecutable(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean | undefined> {
-  try {
-    return (await context.target.translate(vcpu, address)).executable;
-  } catch (error) {
-    if (error instanceof TargetError) return undefined;
-    throw error;
-  }
+function isOfImage(memory: InstructionMemory | undefined, address: Gva, context: StopContext): boolean {
+  const expected = memory && context.symbols?.imageBytes(address, memory.bytes.length);
+  return expected?.every((byte, n) => byte === memory?.bytes[n]) === true;
 }

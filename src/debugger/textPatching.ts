@@ -1,4 +1,4 @@
-import { Gva } from '../base/address.ts';
+import { Gva, hex } from '../base/address.ts';
 import { MemoryFault } from '../base/errors.ts';
 import { patchedAddress, probedRange, type TextPatcher } from '../linux/patchedText.ts';
 import type { Vcpu } from '../target/target.ts';
@@ -18,7 +18,7 @@ interface Call {
  *  returns to; in between the breakpoints that it would come across are out of guest memory. So the guest finds its own
  *  instruction, and what it writes is what the breakpoint is put over afterwards. */
 export class TextPatching {
-  readonly #hooks = new Map<Site, TextPatcher>();
+  readonly #hooks = new Map<TextPatcher, Site>();
   #calls: readonly Call[] = [];
   #patchers: readonly TextPatcher[] | undefined;
 
@@ -31,15 +31,14 @@ export class TextPatching {
   async prepare(context: StopContext, vcpu: Vcpu): Promise<void> {
     const { symbols, placement } = this;
     if (symbols === undefined) return;
-    const concerned = placement.software.filter((site) => !this.#isOwn(site));
+    const concerned = placement.software.filter((site) => this.#hasOtherUsers(site));
     if (concerned.length === 0 && this.#calls.length === 0) return this.#release(context);
     this.#patchers ??= symbols.patchedText.patchers();
-    const hooked = new Set(this.#hooks.values());
     for (const patcher of this.#patchers) {
-      if (hooked.has(patcher)) continue;
-      if (patcher.addressAt === undefined && !concerned.some(({ isPatched }) => isPatched)) continue;
+      if (this.#hooks.has(patcher)) continue;
+      if (patcher.addressAt === undefined && !concerned.some((site) => this.#mayBePatched(site))) continue;
       const address = Gva(patcher.address + symbols.bias);
-      this.#hooks.set(await placement.acquire({ kind: 'code', address, mode: 'auto' }, context, vcpu), patcher);
+      this.#hooks.set(patcher, await placement.acquire({ kind: 'code', address, mode: 'auto' }, context, vcpu));
     }
   }
 
@@ -47,7 +46,10 @@ export class TextPatching {
   async rebind(context: StopContext): Promise<void> {
     const calls = this.#calls;
     this.#calls = [];
-    for (const { returnSite } of calls) await this.placement.release(returnSite, context);
+    for (const { returnSite, hidden } of calls) {
+      await this.placement.show(hidden, context, context.focus);
+      await this.placement.release(returnSite, context);
+    }
     await this.#release(context);
   }
 
@@ -58,19 +60,41 @@ export class TextPatching {
         await this.#returned(call, context, vcpu);
       }
     }
-    for (const [site, patcher] of this.#hooks) {
-      if (site.address === address) await this.#called(patcher, context, vcpu);
+    for (const [patcher, site] of this.#hooks) {
+      if (site.address === address) await this.#called(patcher, site, context, vcpu);
     }
   }
 
-  async #called(patcher: TextPatcher, context: StopContext, vcpu: Vcpu): Promise<void> {
-    const hidden = await this.#concerned(patcher, context, vcpu);
-    if (hidden.length === 0) return;
-    const { linkRegister = '' } = context.target.architecture.unwind;
+  async #called(patcher: TextPatcher, hook: Site, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const { linkRegister } = context.target.architecture.unwind;
+    if (linkRegister === undefined) return;
+    const concerned = await this.#concerned(patcher, context, vcpu);
+    if (concerned.length === 0) return;
     const address = Gva((await context.registers(vcpu)).get(linkRegister) ?? 0n);
     const returnSite = await this.placement.acquire({ kind: 'code', address, mode: 'auto' }, context, vcpu);
-    this.#calls = [...this.#calls, { returnSite, stackPointer: await stackPointer(context, vcpu), hidden }];
-    await this.placement.hide(hidden, context, vcpu);
+    if (returnSite.placed === undefined) {
+      const name = this.symbols?.describe(hook.address) ?? hex(hook.address);
+      const reason = returnSite.problem ?? '';
+      await this.placement.release(returnSite, context);
+      const what = `The guest is patching its code and finds this breakpoint in it: the end of ${name} cannot be seen.`;
+      this.placement.expose(concerned, `${what} ${reason}`);
+      return;
+    }
+    const call = { returnSite, stackPointer: await stackPointer(context, vcpu), hidden: concerned };
+    this.#calls = [...this.#calls, call];
+    await this.placement.hide(concerned, context, vcpu);
+    await this.#keepReturns(call, context, vcpu);
+  }
+
+  /** Hiding must not keep a return from being seen: then the guest had better find the breakpoint. */
+  async #keepReturns(call: Call, context: StopContext, vcpu: Vcpu): Promise<void> {
+    const lost = call.hidden.filter(
+      (site) => site.placed === undefined && this.#calls.some(({ returnSite }) => returnSite === site),
+    );
+    if (lost.length === 0) return;
+    const hidden = call.hidden.filter((site) => !lost.includes(site));
+    this.#calls = this.#calls.map((each) => (each === call ? { ...call, hidden } : each));
+    await this.placement.show(lost, context, vcpu);
   }
 
   async #returned(call: Call, context: StopContext, vcpu: Vcpu): Promise<void> {
@@ -84,7 +108,7 @@ export class TextPatching {
     const { software } = this.placement;
     try {
       const address = await patchedAddress(patcher, await context.registers(vcpu), context.memory(vcpu));
-      if (address === undefined) return software.filter(({ isPatched }) => isPatched);
+      if (address === undefined) return software.filter((site) => this.#mayBePatched(site));
       return software.filter((site) => site.address >= address - probedRange && site.address <= address + probedRange);
     } catch (error) {
       if (error instanceof MemoryFault) return [];
@@ -92,12 +116,18 @@ export class TextPatching {
     }
   }
 
-  #isOwn(site: Site): boolean {
-    return this.#hooks.has(site) || this.#calls.some(({ returnSite }) => returnSite === site);
+  /** Outside of the image, as in a module, nothing is known of what the guest replaces. */
+  #mayBePatched({ isPatched, address }: Site): boolean {
+    return isPatched || this.symbols?.imageBytes(address, 1) === undefined;
+  }
+
+  #hasOtherUsers(site: Site): boolean {
+    const own = [...this.#hooks.values(), ...this.#calls.map(({ returnSite }) => returnSite)];
+    return site.users > own.filter((each) => each === site).length;
   }
 
   async #release(context: StopContext): Promise<void> {
-    const hooks = [...this.#hooks.keys()];
+    const hooks = [...this.#hooks.values()];
     this.#hooks.clear();
     for (const site of hooks) await this.placement.release(site, context);
   }
