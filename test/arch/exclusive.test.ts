@@ -76,7 +76,9 @@ test('what does not run straight to its store-exclusive is no sequence', () => {
   assert.equal(at(LDXR, 0x94000010, STLXR), undefined); // bl
   assert.equal(at(LDXR, 0xd65f03c0, STLXR), undefined); // ret
   assert.equal(at(LDXR, 0xd4000001, STLXR), undefined); // svc
-  assert.equal(at(LDXR, 0xd503205f, STLXR), undefined); // wfe
+  for (const word of [0xd503205f, 0xd503207f, 0xd5031003, 0xd5031023]) {
+    assert.equal(at(LDXR, word, STLXR), undefined); // wfe, wfi, wfet x3, wfit x3
+  }
   assert.equal(at(LDXR, LDXR, STLXR), undefined);
   assert.equal(at(LDXR, ...Array<number>(32).fill(ADD), STLXR), undefined);
   assert.equal(at(LDXR, CLREX), undefined);

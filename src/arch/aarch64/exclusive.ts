@@ -1,7 +1,7 @@
 // Load-exclusive/store-exclusive sequences, which never complete when they are stepped: the exception of each step
 // clears the monitor that the store-exclusive asks (Arm ARM, DDI 0487, B2.17 "Synchronization and semaphores").
 
-import { decodeWord, maskInstruction } from './instructions.ts';
+import { decodeWord, isWaitForEvent, isWaitForInterrupt, maskInstruction } from './instructions.ts';
 
 type Pattern = readonly [mask: number, value: number];
 
@@ -59,16 +59,13 @@ function branchTarget(word: number, address: bigint): bigint | undefined {
   return kind === 'branch' && displacement !== undefined ? BigInt.asUintN(64, address + displacement) : undefined;
 }
 
-// C4.1 "Exception generation": 31:24 11010100. WFE and WFI: hints 2 and 3 (C6.2 HINT).
+// C4.1 "Exception generation": 31:24 11010100.
 const exceptions: Pattern = [0xff00_0000, 0xd400_0000];
-const waits: readonly Pattern[] = [
-  [0xffff_ffff, 0xd503_205f],
-  [0xffff_ffff, 0xd503_207f],
-];
 
 const leaves = (word: number): boolean =>
   decodeWord(word).kind !== 'other' ||
   maskInstruction(word) !== undefined ||
   matches(word, exceptions) ||
-  anyOf(word, waits) ||
+  isWaitForEvent(word) ||
+  isWaitForInterrupt(word) ||
   isLoadExclusive(word);

@@ -90,11 +90,14 @@ export function maskInstruction(word: number): MaskInstruction | undefined {
   return undefined;
 }
 
-// Hints are 31:12 11010101000000110010, 11:5 the number, 4:0 11111 (C6.2 HINT): WFI is 3. WFIT is 31:5
-// 110101010000001100010000001, 4:0 Rt.
+// Hints are 31:12 11010101000000110010, 11:5 the number, 4:0 11111 (C6.2 HINT): WFE is 2, WFI is 3. WFET and WFIT are 31:6
+// 11010101000000110001000000, 5 op2, 0 or 1, 4:0 Rt.
+const WFE: Pattern = [0xffff_ffff, 0xd503_205f];
+const WFET: Pattern = [0xffff_ffe0, 0xd503_1000];
 const WFI: Pattern = [0xffff_ffff, 0xd503_207f];
 const WFIT: Pattern = [0xffff_ffe0, 0xd503_1020];
 
+export const isWaitForEvent = (word: number): boolean => matches(word, WFE) || matches(word, WFET);
 export const isWaitForInterrupt = (word: number): boolean => matches(word, WFI) || matches(word, WFIT);
 
 /** The number of the register that BR or BLR goes to (Rn, 9:5); undefined for any other instruction. */

@@ -8,6 +8,7 @@ import {
   translate,
   translationRegisterNames,
 } from '../../arch/aarch64/mmu.ts';
+import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { Gpa, Gva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
@@ -189,10 +190,10 @@ export class KvmTarget implements Target {
       this.#standing.delete(vcpu);
       this.#trapped.delete(vcpu);
       // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
-      const BTYPE = 0xc00n;
       const pstate = this.#registers.one(thread, 'pstate');
-      if ((pstate & BTYPE) !== 0n && (pstate & 0x10n) === 0n)
-        this.#registers.write(thread, { pstate: pstate & ~BTYPE });
+      if ((pstate & Pstate.BTYPE) !== 0n && !isAArch32(pstate)) {
+        this.#registers.write(thread, { pstate: pstate & ~Pstate.BTYPE });
+      }
     }
   }
 

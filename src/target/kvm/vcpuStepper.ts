@@ -1,7 +1,7 @@
 // One instruction of one vCPU, with interrupts held off: arms the step, lets the vCPU run to its end, and takes out of the
 // guest's state what the arming put there.
 import { exclusiveSequence, isLoadExclusive, isStoreExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
-import { isAArch32 } from '../../arch/aarch64/pstate.ts';
+import { isAArch32, PSTATE_DAIF } from '../../arch/aarch64/pstate.ts';
 import {
   type BeforeStep,
   exceptionHandler,
@@ -20,8 +20,6 @@ import type { StopPoints } from './stopPoints.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import type { VcpuRegisters } from './vcpuRegisters.ts';
 import type { VcpuThread } from './vcpuThread.ts';
-
-const DAIF = 0x3c0n;
 
 export interface SteppedVcpu {
   readonly outcomes: readonly RunOutcome[];
@@ -65,7 +63,7 @@ export class VcpuStepper {
     const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
     const plan = planStep(instruction, before, sequence?.length);
     const key = `step ${fd}`;
-    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & DAIF}`, mask: `${DAIF}` });
+    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & PSTATE_DAIF}`, mask: `${PSTATE_DAIF}` });
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
@@ -117,7 +115,7 @@ export class VcpuStepper {
     batch.checked(disarmed);
     this.registers.invalidate(thread);
     const pstate = this.registers.one(thread, 'pstate');
-    this.registers.write(thread, { pstate: (pstate & ~DAIF) | (before.pstate & DAIF) });
+    this.registers.write(thread, { pstate: (pstate & ~PSTATE_DAIF) | (before.pstate & PSTATE_DAIF) });
     this.group.journal.strike(`step ${thread.fd ?? -1}`);
   }
 
