@@ -27,6 +27,9 @@ const noTrap: ExitTrap = {
   beforeResume() {},
 };
 
+/** Nobody else undoes it: a vCPU may take its time to come to KVM_RUN, on a host that is short of it. */
+const patienceMs = 120_000;
+
 type Of<Kind extends Undo['undo']> = Extract<Undo, { undo: Kind }>;
 
 class Recovery {
@@ -66,7 +69,7 @@ class Recovery {
         );
       this.#group.add(thread);
     }
-    await this.#group.gather(records.length);
+    await this.#group.gather(records.length, patienceMs);
     const [first] = this.#group.threads;
     if (first && mailbox) {
       this.#disarm(first, restored);

@@ -97,12 +97,12 @@ export class VcpuGroup {
   }
 
   /** Parks the vCPU threads after they were seized: `count` of them, found among all that were added; the others are let
-   *  go. UserError when one does not come to KVM_RUN: the VM is paused, then. */
-  async gather(count: number): Promise<void> {
+   *  go. UserError when one does not come to KVM_RUN in `patience` ms: the VM is paused, then. */
+  async gather(count: number, patience = patienceMs): Promise<void> {
     this.#running = true;
     this.#interruptAll();
     const found = (): number => this.threads.filter((thread) => thread.state === 'parked').length;
-    const impatient = setTimeout(() => this.tracer.fail(new UserError(notRunning)), patienceMs);
+    const impatient = setTimeout(() => this.tracer.fail(new UserError(notRunning)), patience);
     try {
       while (found() < count && this.#isUnderWay()) await this.#advance(() => true);
     } finally {
