@@ -43,6 +43,11 @@ export async function planStep(
 }
 
 async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> {
+  const around = nesting(context.symbols, await context.pc(vcpu));
+  if (around.length > 1) {
+    const caller = around.slice(0, -1);
+    return (execution) => new Stepper(execution, context.symbols, vcpu).outTo(caller);
+  }
   const stack = context.stack(vcpu);
   const caller = (await stack.frames(2))[1];
   if (!caller) throw new UserError(`Cannot step out: there is no calling frame (${stack.end ?? 'unknown'}).`);
@@ -87,6 +92,10 @@ function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<s
   };
 }
 
+/** The functions around an address, by their entries in .debug_info, from the physical one inwards to those inlined. */
+const nesting = (symbols: KernelSymbols | undefined, address: bigint): readonly number[] =>
+  (symbols?.inlinesAt(address) ?? []).map(({ die }) => die).reverse();
+
 /** A part of a step; `kind` is that of the instruction it began with, where that was all. */
 interface Advance {
   readonly kind: Instruction['kind'] | undefined;
@@ -109,6 +118,8 @@ class Stepper {
 
   /** Until another line begins, or the function returns to its caller. */
   async line(step: 'next' | 'in', start: LineRow): Promise<StepResult> {
+    const around = nesting(this.symbols, await this.#pc());
+    const passesInlined = step === 'next' || this.into !== undefined;
     let current = start;
     for (let count = 1; ; count++) {
       const before = await this.#pc();
@@ -133,6 +144,10 @@ class Stepper {
       if (inRow(pc, current)) continue;
       // Back in the caller, in the middle of the line that called.
       if (returned) return { movement: this.#here(), completedOn: this.vcpu };
+      if (passesInlined && this.#isInlinedIn(around, pc)) {
+        current = row;
+        continue;
+      }
       const sameLine = row.line === start.line && row.file === start.file;
       if (!sameLine && row.line !== 0 && row.isStatement && pc === row.start) {
         return { movement, completedOn: this.vcpu };
@@ -140,6 +155,23 @@ class Stepper {
       // The same line again, or another one in its middle: it begins somewhere behind; go on to its end.
       current = row;
     }
+  }
+
+  /** Until the code of the function `caller` goes on, the innermost of its `nesting`, or that has returned. */
+  async outTo(caller: readonly number[]): Promise<StepResult> {
+    for (let count = 1; ; count++) {
+      const row = this.symbols?.lineAt(await this.#pc());
+      const turn = row && count % instructionsOfATurn === 0 ? await this.#turn(row, false) : undefined;
+      const { movement } = turn ?? (await this.#advance(true));
+      if (!this.#done(movement)) return { movement, completedOn: undefined };
+      if (!this.#isInlinedIn(caller, await this.#pc())) return { movement: this.#here(), completedOn: this.vcpu };
+    }
+  }
+
+  /** Whether an address is in code that is inlined into the innermost function of `around`. */
+  #isInlinedIn(around: readonly number[], address: bigint): boolean {
+    const inner = nesting(this.symbols, address);
+    return around.length > 0 && inner.length > around.length && around.every((die, index) => inner[index] === die);
   }
 
   /** Lets the other vCPUs run until this one leaves the row. Undefined where nobody knows where that is, where a step into

@@ -7,12 +7,12 @@ import type { StopEvent } from '../../src/target/target.ts';
 import { addressOf, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import type { FakeTarget } from '../support/fakeTarget.ts';
 
-function debug(target: FakeTarget) {
+function debug(target: FakeTarget, symbols = fakeSymbols) {
   const stops: Stop[] = [];
   let wake: (() => void) | undefined;
   const instance = new Debugger(
     target,
-    fakeSymbols,
+    symbols,
     { breakpointMode: 'auto', sourceMap: {} },
     {
       stopped: (stop) => {
@@ -172,4 +172,45 @@ test('a step arrives where the access to data that is watched, but not to be sto
   const stop = await step('next', 'line');
   assert.equal(stop.reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('waiter', 2));
+});
+
+/** The body of the loop in start_kernel() is that of a function inlined there. */
+const inlined = {
+  ...fakeSymbols,
+  inlinesAt: (address: bigint) => {
+    const outer = {
+      kind: 'function',
+      name: 'start_kernel',
+      die: 1,
+      entry: addressOf('start_kernel'),
+      call: undefined,
+    } as const;
+    const inner = { kind: 'inlined', name: 'body', die: 2, entry: addressOf('.loop'), call: undefined } as const;
+    const isInner = address >= addressOf('.loop') && address < addressOf('.loop', 2);
+    const isOuter = address >= addressOf('start_kernel') && address < addressOf('helper');
+    return isInner ? [inner, outer] : isOuter ? [outer] : [];
+  },
+};
+
+test('next passes over a function that is inlined, a step in enters it', async () => {
+  for (const [kind, end] of [
+    ['next', addressOf('.loop', 2)],
+    ['in', addressOf('.loop')],
+  ] as const) {
+    const target = inHelper();
+    const { step } = debug(target, inlined);
+    target.set(0, 'pc', addressOf('.loop') - 4n);
+    target.set(0, 'x2', data);
+    assert.equal((await step(kind, 'line')).reason, 'step');
+    assert.equal(target.get(0, 'pc'), end, kind);
+  }
+});
+
+test('a step out of an inlined function ends in the function that it is inlined into', async () => {
+  const target = inHelper();
+  const { step } = debug(target, inlined);
+  target.set(0, 'pc', addressOf('.loop'));
+  target.set(0, 'x2', data);
+  assert.equal((await step('out', 'line')).reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('.loop', 2));
 });
