@@ -132,6 +132,12 @@ class Stepper {
       }
       let returned = kind === 'return';
       let pc = await this.#pc();
+      if (step === 'next' && (kind === 'jump' || kind === 'branch') && this.#isTailCall(around, pc)) {
+        const left = await this.#leave();
+        if (left) return left;
+        returned = true;
+        pc = await this.#pc();
+      }
       let row = this.symbols?.lineAt(pc);
       // Code without lines (a caller in assembly, a veneer, a tail call): its end is a return to a caller.
       while (!row) {
@@ -166,6 +172,13 @@ class Stepper {
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (!this.#isInlinedIn(caller, await this.#pc())) return { movement: this.#here(), completedOn: this.vcpu };
     }
+  }
+
+  /** Whether a jump to an address, from the function of `around`, was a call that returns to the caller of that: it leads to
+   *  where another function begins. Parts of one function that lie apart have one entry in .debug_info. */
+  #isTailCall(around: readonly number[], address: Gva): boolean {
+    const [physical] = nesting(this.symbols, address);
+    return physical !== undefined && physical !== around[0] && this.symbols?.at(address)?.offset === 0n;
   }
 
   /** Whether an address is in code that is inlined into the innermost function of `around`. */

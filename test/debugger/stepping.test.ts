@@ -4,7 +4,7 @@ import { Gva } from '../../src/base/address.ts';
 import { Debugger, type Stop } from '../../src/debugger/debugger.ts';
 import type { Granularity, StepKind } from '../../src/debugger/stepping.ts';
 import type { StopEvent } from '../../src/target/target.ts';
-import { addressOf, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
+import { addressOf, base, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import type { FakeTarget } from '../support/fakeTarget.ts';
 
 function debug(target: FakeTarget, symbols = fakeSymbols) {
@@ -213,4 +213,26 @@ test('a step out of an inlined function ends in the function that it is inlined 
   target.set(0, 'x2', data);
   assert.equal((await step('out', 'line')).reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('.loop', 2));
+});
+
+test('next runs through a tail call to where that returns', async () => {
+  const functions = ['start_kernel', 'helper', 'inner', 'asm_leaf', 'tail'].map((name) => addressOf(name));
+  const symbols = {
+    ...fakeSymbols,
+    inlinesAt: (address: bigint) => {
+      const entry = functions.filter((start) => start <= address).reduce((a, b) => (a > b ? a : b), 0n);
+      return [{ kind: 'function', name: '', die: Number(entry - base), entry, call: undefined } as const];
+    },
+  };
+  for (const [kind, end] of [
+    ['next', addressOf('start_kernel', 5)],
+    ['in', addressOf('inner')],
+  ] as const) {
+    const target = inHelper();
+    const { step } = debug(target, symbols);
+    target.set(0, 'pc', addressOf('tail'));
+    target.set(0, 'x30', addressOf('start_kernel', 5));
+    assert.equal((await step(kind, 'line')).reason, 'step');
+    assert.equal(target.get(0, 'pc'), end, kind);
+  }
 });

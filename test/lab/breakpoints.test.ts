@@ -99,6 +99,30 @@ describe('breakpoints', () => {
     });
   });
 
+  test('over a function that is inlined, into it, and out of it', async () => {
+    await inStartKernel('guest.do=ticks guest.ticks=4', async (user) => {
+      const top = async (): Promise<string> => (await user.frames())[0]?.name ?? '';
+      await setFunctions(user, { name: 'hrtimer_nanosleep' });
+      assert.equal((await user.go('continue')).reason, 'function breakpoint');
+      const begin = await user.pc();
+      for (let round = 0; round < 4; round++) {
+        assert.equal((await user.go('next')).reason, 'step');
+        assert.match(await top(), /^hrtimer_nanosleep/);
+      }
+      assert.ok((await user.pc()) > begin + 0x40n, 'past what is inlined');
+
+      assert.equal((await user.go('continue')).reason, 'function breakpoint');
+      for (let round = 0; !/^hrtimer_init_sleeper_on_stack/.test(await top()); round++) {
+        assert.ok(round < 8, await top());
+        // Called in front of it.
+        const kind = /^memset/.test(await top()) ? 'stepOut' : 'stepIn';
+        assert.equal((await user.go(kind)).reason, 'step');
+      }
+      assert.equal((await user.go('stepOut')).reason, 'step');
+      assert.match(await top(), /^hrtimer_nanosleep/);
+    });
+  });
+
   test('hit counts, logpoints with expressions, one location with many addresses', async () => {
     await inStartKernel('guest.do=ticks guest.ticks=6', async (user) => {
       const name = 'hrtimer_nanosleep';

@@ -84,6 +84,7 @@ const program: readonly Line[] = [
   { label: 'waiter', file: main, line: 60, code: cbnz(5, 'waiter') },
   { file: main, line: 60, code: str(1, 2) },
   { file: main, line: 61, code: ret },
+  { label: 'tail', file: main, line: 70, code: b('inner') },
 ];
 
 const labels = new Map<string, bigint>();
