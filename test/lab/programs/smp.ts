@@ -70,9 +70,10 @@ async function simultaneousHits(vmm: Vmm, cpus: number, rounds: number): Promise
   assert.doesNotMatch(vm.output.text, /BUG|Oops|KVM exit|Unexpected/);
 }
 
+const rounds = Number(process.env.SMP_ROUNDS ?? 40);
 for (const vmm of vmms) {
-  for (const cpus of [2, 4]) {
-    const rounds = vmm === 'kvmtool' ? Number(process.env.SMP_ROUNDS ?? 40) : 40;
+  // QEMU warns of more vCPUs than the lab has CPUs, and they take as long: when everything is asked for.
+  for (const cpus of vmm === 'kvmtool' || rounds >= 400 ? [2, 4] : [2]) {
     await check(`${vmm}: breakpoints that ${cpus} vCPUs hit at once`, () => simultaneousHits(vmm, cpus, rounds), {
       skip: missing(vmm),
       timeout: 900_000,
