@@ -156,7 +156,7 @@ async function attaches(): Promise<void> {
           await target.detach();
           await target.detach();
           assert.deepEqual(imprint(vm.pid), before);
-          await until('the guardian is gone', () => processes(/guardian\.mjs/).length === 0);
+          await until('the guardian is gone', () => processes(/guardian\.mjs/).length === 0, guardianTimeout);
           await vm.output.ticks();
           assert.deepEqual(await within(30_000, 'the end of the VM', vm.ended), { code: 0, signal: undefined });
           assert.doesNotMatch(vm.output.text, /KVM exit|KVM_EXIT|PC: |Unexpected|BUG|Oops/);
@@ -167,6 +167,9 @@ async function attaches(): Promise<void> {
     }
   }
 }
+
+/** Longer than the guardian waits for a vCPU. */
+const guardianTimeout = 150_000;
 
 interface Victim {
   readonly child: ChildProcess;
@@ -210,7 +213,7 @@ async function deaths(): Promise<void> {
           const debuggerToDie = victim(what, `${vm.pid}`, ...names.map((name) => `${symbol(name)}`));
           await debuggerToDie.output.waitFor(/READY/);
           await kill(debuggerToDie);
-          await until(`${what}: the guardian is gone`, () => processes(/guardian\.mjs/).length === 0);
+          await until(`${what}: the guardian is gone`, () => processes(/guardian\.mjs/).length === 0, guardianTimeout);
           assert.deepEqual(imprint(vm.pid), before, what);
           await vm.output.ticks();
           const next = await attach(vm.pid);
@@ -220,7 +223,7 @@ async function deaths(): Promise<void> {
         }
         assert.doesNotMatch(vm.output.text, /KVM exit|KVM_EXIT|PC: |Unexpected|BUG|Oops/);
       },
-      { skip: missing(vmm), timeout: 240_000 },
+      { skip: missing(vmm), timeout: 600_000 },
     );
   }
   await check(
