@@ -1,5 +1,6 @@
 // What the debugger asks of an image: symbols, lines, places for breakpoints, unwind rows, bytes.
 
+import { Recent } from '../base/recent.ts';
 import { BreakpointPlaces } from './breakpointPlaces.ts';
 import { defaultDebugFolders, findDebugFile, hasDebugInformation } from './debugFiles.ts';
 import { FrameSection } from './dwarf/cfi.ts';
@@ -104,7 +105,7 @@ export class SymbolFile {
   /** The separate debug file. */
   readonly #debugElf: ElfFile | undefined;
   readonly #sections: DwarfSections;
-  readonly #tables = new Map<number, LineTable>();
+  readonly #tables = new Recent<number, LineTable>(keptTables);
   #symbols: SymbolTable | undefined;
   #frames: FrameSection[] | undefined;
   #debug: DebugInformation | undefined;
@@ -425,16 +426,9 @@ export class SymbolFile {
   }
 
   #tableOf(unit: Unit): LineTable | undefined {
-    if (unit.stmtList === undefined) return undefined;
-    let table = this.#tables.get(unit.stmtList);
-    if (table === undefined) {
-      table = new LineTable(readLineHeader(this.#sections, unit.stmtList), this.#sections);
-      // The oldest goes; a stop's stack touches a dozen units.
-      const oldest = this.#tables.keys().next().value;
-      if (this.#tables.size >= keptTables && oldest !== undefined) this.#tables.delete(oldest);
-      this.#tables.set(unit.stmtList, table);
-    }
-    return table;
+    const { stmtList } = unit;
+    if (stmtList === undefined) return undefined;
+    return this.#tables.of(stmtList, () => new LineTable(readLineHeader(this.#sections, stmtList), this.#sections));
   }
 
   #fileOf(table: LineTable, unit: Unit, number: number): { readonly file: string; readonly directory: string } {
@@ -450,7 +444,7 @@ export class SymbolFile {
   }
 }
 
-/** Line tables kept. */
+/** Line tables kept; a stop's stack touches a dozen units. */
 const keptTables = 24;
 
 /** A symbol and its DIE may be this far apart: with -fpatchable-function-entry=N gcc counts N instructions of 4 bytes

@@ -1,5 +1,6 @@
 // The functions an address is in: the inlined ones, and the one they were inlined into (DWARF 5, 3.3.8).
 
+import { Recent } from '../base/recent.ts';
 import { DW_AT } from './dwarf/constants.ts';
 import type { Dies } from './dwarf/dies.ts';
 import type { LineTable } from './dwarf/lineTable.ts';
@@ -25,7 +26,12 @@ export interface CallPlace {
   readonly column: number;
 }
 
+/** Addresses whose functions are kept: those of some stacks, which are asked for at each stop. */
+const keptAddresses = 1024;
+
 export class Inlines {
+  readonly #known = new Recent<bigint, readonly InlineFrame[]>(keptAddresses);
+
   constructor(
     readonly dies: Dies,
     readonly scopes: UnitScopes,
@@ -37,6 +43,10 @@ export class Inlines {
 
   /** Innermost first, the physical function last; empty where no function is known. */
   at(pc: bigint): readonly InlineFrame[] {
+    return this.#known.of(pc, () => this.#find(pc));
+  }
+
+  #find(pc: bigint): readonly InlineFrame[] {
     const { units } = this.dies;
     const unit = units.containing(pc) ?? units.containing(pc + this.patchable);
     if (unit === undefined) return [];

@@ -1,6 +1,7 @@
 // From a source line to code. What matches are the file tables of the line programs, not the names of the units:
 // headers have code in many units, and a .c file may be included by another. Only programs that match are decoded.
 
+import { Recent } from '../base/recent.ts';
 import { FileTable } from './dwarf/fileTable.ts';
 import { lineHeaders, readLineHeader } from './dwarf/line.ts';
 import type { DwarfSections } from './dwarf/sections.ts';
@@ -50,7 +51,7 @@ interface FileStatements {
 const keptFiles = 8;
 
 export class SourceLines {
-  readonly #byFile = new Map<string, FileStatements>();
+  readonly #byFile = new Recent<string, FileStatements>(keptFiles);
 
   /** `programsNaming`: offsets of the line programs that may name a file, by the last component of its path; undefined
    *  when all have to be looked at. `directories`: compilation directories by the offset of the line program. */
@@ -103,14 +104,7 @@ export class SourceLines {
   }
 
   #statementsOf(file: string): FileStatements {
-    let found = this.#byFile.get(file);
-    if (found === undefined) {
-      found = decode(this.sections, this.#programsOf(new PathPattern(file)));
-      const oldest = this.#byFile.keys().next().value;
-      if (this.#byFile.size >= keptFiles && oldest !== undefined) this.#byFile.delete(oldest);
-      this.#byFile.set(file, found);
-    }
-    return found;
+    return this.#byFile.of(file, () => decode(this.sections, this.#programsOf(new PathPattern(file))));
   }
 
   #programsOf(pattern: PathPattern): MatchingProgram[] {

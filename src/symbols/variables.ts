@@ -1,5 +1,6 @@
 // Variables: those that a function has at an address (DWARF 5, 3.5, 4.1), and one by its entry.
 
+import { Recent } from '../base/recent.ts';
 import { DW_AT, DW_TAG } from './dwarf/constants.ts';
 import type { Die, Dies } from './dwarf/dies.ts';
 import { isStaticPlace } from './dwarf/operations.ts';
@@ -19,7 +20,12 @@ export interface Variable {
   readonly depth: number;
 }
 
+/** Places whose variables are kept: those of a conditional breakpoint are asked for at each hit. */
+const keptPlaces = 256;
+
 export class Variables {
+  readonly #known = new Recent<string, readonly Variable[]>(keptPlaces);
+
   constructor(
     readonly dies: Dies,
     readonly types: DwarfTypes,
@@ -27,6 +33,10 @@ export class Variables {
 
   /** What the function or inlined copy at `scope` has at `pc`, arguments first, hidden ones left out. */
   of(scope: number, pc: bigint): readonly Variable[] {
+    return this.#known.of(`${scope} ${pc}`, () => this.#find(scope, pc));
+  }
+
+  #find(scope: number, pc: bigint): readonly Variable[] {
     const found = new Map<string, Variable>();
     const instance = this.dies.at(scope);
     this.#collect(instance, pc, 0, found);

@@ -18,6 +18,7 @@ import { Emulator, type LabCpu } from './emulator.ts';
 import type { Order, Report } from './host/agent.ts';
 import { hostImage, vmlinux } from './image.ts';
 import { hostInitramfs, type LabFiles } from './initramfs.ts';
+import { threadStates } from './threadStates.ts';
 
 export type { LabCpu } from './emulator.ts';
 export { hostImage, kernelSource, lkvm, vmlinux } from './image.ts';
@@ -245,6 +246,11 @@ export class Lab {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** What the threads of its VMMs and debuggers are doing. */
+  async threads(): Promise<string> {
+    return (await this.run(threadStates)).output;
   }
 
   /** Loopback port of this machine that leads to a port named in `LabOptions.forward`. Connecting succeeds even before

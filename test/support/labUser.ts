@@ -123,7 +123,11 @@ export async function runGuest(
   what = 'ticks',
 ): Promise<{ vm: LabProcess; pid: number }> {
   const vm = adapter.lab.start(guestCommand(vmm, `guest.do=${what} guest.ticks=${ticks}`, options));
-  context.after(() => vm.kill('SIGKILL'));
+  context.after(async () => {
+    const { passed } = context as TestContext & { readonly passed: boolean }; // Node 20.12; @types/node 20 lacks it
+    if (!passed) context.diagnostic(`${await adapter.lab.threads()}\n${adapter.log().slice(-2000)}`);
+    vm.kill('SIGKILL');
+  });
   await vm.waitFor(/GUEST-TICK 1[\r\n]/);
   const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';
   const { output } = await adapter.lab.run(`ps | grep "${name}" | grep -v "sh -c" | head -1`);

@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { Gva, hex } from '../../base/address.ts';
 import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
+import type { KernelSymbols } from '../../debugger/symbols.ts';
 import type { Frame } from '../../debugger/unwinder.ts';
 import type { SourceLocation } from '../../symbols/image.ts';
 import type { Vcpu } from '../../target/target.ts';
@@ -15,8 +16,6 @@ const ordinaryEnds = new Set(['outermost frame', 'entered from user mode']);
 interface ShownFrame {
   readonly frame: Frame;
   readonly inline: number;
-  readonly name: string;
-  readonly place: SourceLocation | undefined;
 }
 
 export const stackTrace: Handler = async (args, context) => {
@@ -27,7 +26,10 @@ export const stackTrace: Handler = async (args, context) => {
   const stack = current.stack(vcpu);
   // Unwinding is cheap beside its alternatives: a total that is not known makes VS Code ask page by page.
   const frames = await stack.frames(Number.MAX_SAFE_INTEGER);
-  const shown = frames.flatMap((frame) => withInlines(frame, context));
+  const { symbols } = debuggerOf(context);
+  const shown: readonly ShownFrame[] = frames.flatMap((frame) =>
+    Array.from({ length: symbols?.inlinesAt(frame.lookup).length || 1 }, (_, inline) => ({ frame, inline })),
+  );
   const stackFrames = shown.slice(first, first + levels).map((each, index) => {
     const last = first + index === shown.length - 1;
     const note = last && stack.end !== undefined && !ordinaryEnds.has(stack.end) ? ` (stack ends: ${stack.end})` : '';
@@ -36,31 +38,26 @@ export const stackTrace: Handler = async (args, context) => {
   return { stackFrames, totalFrames: shown.length };
 };
 
-/** The functions inlined at a frame's address, innermost first, then the frame's own. */
-function withInlines(frame: Frame, context: RequestContext): readonly ShownFrame[] {
-  const { symbols } = debuggerOf(context);
-  const place = symbols?.lineAt(frame.lookup);
-  const name = symbols?.at(frame.lookup)?.symbol.name ?? hex(frame.pc);
+/** What function a frame is of, and where it is in it. */
+function describeFrame(
+  { frame, inline }: ShownFrame,
+  symbols: KernelSymbols | undefined,
+): { readonly name: string; readonly place: SourceLocation | undefined } {
   const chain = symbols?.inlinesAt(frame.lookup) ?? [];
-  if (chain.length <= 1) return [{ frame, inline: 0, name, place }];
-  const directory = place?.directory ?? '';
-  return chain.map((each, inline) => {
-    // Each but the innermost is at the call of the one it contains.
-    const call = chain[inline - 1]?.call;
-    const at = inline === 0 ? place : call && { ...call, directory };
-    return { frame, inline, name: each.kind === 'function' ? name : each.name, place: at };
-  });
+  const own = chain[inline];
+  const name = own?.kind === 'inlined' ? own.name : (symbols?.at(frame.lookup)?.symbol.name ?? hex(frame.pc));
+  const here = symbols?.lineAt(frame.lookup);
+  if (inline === 0) return { name, place: here };
+  // Each but the innermost is at the call of the one it contains.
+  const call = chain[inline - 1]?.call;
+  return { name, place: call && { ...call, directory: here?.directory ?? '' } };
 }
 
-function frameBody(
-  { frame, inline, name, place }: ShownFrame,
-  note: string,
-  vcpu: Vcpu,
-  current: StopContext,
-  context: RequestContext,
-): object {
+function frameBody(shown: ShownFrame, note: string, vcpu: Vcpu, current: StopContext, context: RequestContext): object {
   const { paths, symbols } = debuggerOf(context);
   const { features } = context.client;
+  const { frame, inline } = shown;
+  const { name, place } = describeFrame(shown, symbols);
   const id = context.frames.create(current, { vcpu, frame: frame.index, inline });
   const common = { id, name: `${name}${note}`, instructionPointerReference: hex(frame.pc) };
   if (place && place.line > 0) {

@@ -2,6 +2,7 @@
 // over: breakpoints do not need them.
 
 import { Cursor } from '../../base/bytes.ts';
+import { Recent } from '../../base/recent.ts';
 import type { Abbreviation } from './abbreviations.ts';
 import { DW_AT, DW_TAG } from './constants.ts';
 import type { FormValue } from './forms.ts';
@@ -150,19 +151,12 @@ const keptUnits = 16;
 
 /** The scopes of units, read once for several askers. */
 export class UnitScopes {
-  readonly #known = new Map<number, readonly Scope[]>();
+  readonly #known = new Recent<number, readonly Scope[]>(keptUnits);
 
   constructor(readonly units: Units) {}
 
   of(unit: Unit): readonly Scope[] {
-    let scopes = this.#known.get(unit.offset);
-    if (scopes === undefined) {
-      scopes = readScopes(this.units, unit);
-      const oldest = this.#known.keys().next().value;
-      if (this.#known.size >= keptUnits && oldest !== undefined) this.#known.delete(oldest);
-      this.#known.set(unit.offset, scopes);
-    }
-    return scopes;
+    return this.#known.of(unit.offset, () => readScopes(this.units, unit));
   }
 }
 

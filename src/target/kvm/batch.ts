@@ -46,22 +46,23 @@ export class Batch {
     return this.#calls.length;
   }
 
-  get isFull(): boolean {
-    return this.#calls.length >= maximumEntries;
+  /** Calls that can be added yet. Their arguments may take more room than there is. */
+  get room(): number {
+    return maximumEntries - this.#calls.length;
   }
 
   #reserve(bytes: Uint8Array): number {
     const offset = this.#payloadLength;
     this.#payload.push({ offset, bytes });
     this.#payloadLength = (offset + bytes.length + 7) & ~7;
-    if (block.entries + (this.#calls.length + 1) * entry.size + this.#payloadLength > block.size) {
-      throw new BatchFull('Too many arguments for one batch of system calls');
-    }
     return offset;
   }
 
   #add(call: Call): number {
-    if (this.isFull) throw new BatchFull(`More than ${maximumEntries} system calls in one batch`);
+    if (this.room === 0) throw new BatchFull(`More than ${maximumEntries} system calls in one batch`);
+    if (block.entries + (this.#calls.length + 1) * entry.size + this.#payloadLength > block.size) {
+      throw new BatchFull('Too many arguments for one batch of system calls');
+    }
     this.#calls.push(call);
     return this.#calls.length - 1;
   }
@@ -79,6 +80,15 @@ export class Batch {
   ioctl(label: string, fd: number, request: bigint, argument: bigint | Uint8Array): number {
     if (typeof argument === 'bigint') return this.call(label, Syscall.ioctl, BigInt(fd), request, argument);
     return this.callWith(label, Syscall.ioctl, argument, (address) => [BigInt(fd), request, address]);
+  }
+
+  /** The same ioctl on several descriptors, which only reads its argument. */
+  ioctlOfEach(label: string, fds: readonly number[], request: bigint, argument: Uint8Array): readonly number[] {
+    const offset = this.#reserve(argument);
+    const number = Syscall.ioctl;
+    return fds.map((fd) =>
+      this.#add({ label, number, args: (locate) => [BigInt(fd), request, locate(offset)], offset, length: 0 }),
+    );
   }
 
   /** struct kvm_one_reg { u64 id; u64 addr } and the value behind it; the result's data is the value. */

@@ -25,6 +25,7 @@ import type {
   TrapFilter,
   Vcpu,
 } from '../target.ts';
+import type { Batch } from './batch.ts';
 import { mailboxUndo } from './journal.ts';
 import { Capability, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
@@ -34,7 +35,7 @@ import { breakInstruction, StopPoints } from './stopPoints.ts';
 import { keepingAlive } from './tracer.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuRegisters } from './vcpuRegisters.ts';
-import { addDisarm, VcpuStepper } from './vcpuStepper.ts';
+import { addGuestDebug, type StepMode, VcpuStepper } from './vcpuStepper.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
 const generalNames = aarch64.generalRegisters.map(({ name }) => name);
@@ -228,7 +229,8 @@ export class KvmTarget implements Target {
       write: async (address, bytes) => {
         const spans = await this.#spans(vcpu, address, bytes.length);
         for (const { gpa, offset, size } of spans) this.#memory.writeNow(gpa, bytes.subarray(offset, offset + size));
-        this.#sync(this.#thread(vcpu), spans); // the bytes may be instructions
+        const thread = this.#thread(vcpu);
+        thread.run(this.#syncing(thread, spans)); // the bytes may be instructions
       },
     };
   }
@@ -282,6 +284,7 @@ export class KvmTarget implements Target {
   }
 
   async #resume(): Promise<readonly StopEvent[]> {
+    for (const thread of this.#vm.group.threads) this.#registers.depart(thread);
     for (const thread of this.#vm.group.threads) {
       const events = await this.#leaveStopPoint(thread);
       if (events.length > 0) return events;
@@ -301,7 +304,7 @@ export class KvmTarget implements Target {
     const pc = Gva(this.#registers.one(thread, 'pc'));
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#stepOne(thread, 'step');
+    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#stepOne(thread, 'leave');
     const others = events.filter(({ kind }) => kind !== 'step');
     // Nobody hears of this step: a stop point behind it is still to be reported.
     if (others.length === 0) this.#standing.delete(vcpu);
@@ -383,30 +386,28 @@ export class KvmTarget implements Target {
     if (this.#points.isEmpty && !this.#filter) return;
     const [first] = group.threads;
     if (!first) return;
-    this.#sync(first, patched.map(breakpointAt));
     const debug = this.#points.guestDebug('run');
-    const batch = first.batch();
-    const calls = group.threads.map((thread) => {
-      journal.enter(`debug ${thread.fd}`, { undo: 'guestDebug', fd: thread.fd ?? -1 });
-      return batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, debug);
-    });
+    const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
+    for (const { fd = -1 } of group.threads) journal.enter(`debug ${fd}`, { undo: 'guestDebug', fd });
+    const calls = addGuestDebug(batch, group.threads, debug);
     first.run(batch);
     for (const call of calls) batch.checked(call);
   }
 
-  /** Makes what was written visible to the guest's instruction fetch. */
-  #sync(thread: VcpuThread, written: readonly { readonly gpa: Gpa; readonly size: number }[]): void {
+  /** A batch that, when it runs, makes what was written visible to the guest's instruction fetch. It has room for `more`
+   *  calls of KVM_SET_GUEST_DEBUG; what does not fit into it has run. */
+  #syncing(thread: VcpuThread, written: readonly { readonly gpa: Gpa; readonly size: number }[], more = 0): Batch {
     let batch = thread.batch();
     for (const { gpa, size } of written) {
       this.#memory.pieces(gpa, size, (hva, _offset, length) => {
-        if (batch.isFull) {
+        if (batch.room <= more) {
           thread.run(batch);
           batch = thread.batch();
         }
         batch.syncInstructions(hva, length);
       });
     }
-    thread.run(batch);
+    return batch;
   }
 
   /** Takes everything out of guest memory and the debug registers again. Precondition: all vCPUs are parked. */
@@ -416,9 +417,8 @@ export class KvmTarget implements Target {
     const [first] = group.threads;
     if (!first) return;
     const patched = this.#points.lift();
-    this.#sync(first, patched.map(breakpointAt));
-    const batch = first.batch();
-    const calls = group.threads.map((thread) => addDisarm(batch, thread));
+    const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
+    const calls = addGuestDebug(batch, group.threads);
     first.run(batch);
     for (const call of calls) batch.checked(call);
     for (const thread of group.threads) journal.strike(`debug ${thread.fd}`);
@@ -488,6 +488,7 @@ export class KvmTarget implements Target {
   }
 
   async #step(thread: VcpuThread, vcpu: Vcpu): Promise<readonly StopEvent[]> {
+    this.#registers.depart(thread);
     if (this.#giveTrapBack(thread)) {
       const pc = Gva(this.#registers.one(thread, 'pc'));
       return this.#report([], new Map([[vcpu, { kind: 'step', vcpu, pc }]]));
@@ -501,7 +502,7 @@ export class KvmTarget implements Target {
     return events;
   }
 
-  async #stepOne(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<readonly StopEvent[]> {
+  async #stepOne(thread: VcpuThread, mode: StepMode): Promise<readonly StopEvent[]> {
     const vcpu = thread.index ?? 0;
     const { outcomes, exits, ends, isInstead } = await this.#stepper.step(thread, mode);
     if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());

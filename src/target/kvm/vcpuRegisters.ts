@@ -63,9 +63,9 @@ interface Known {
   readonly constant: Map<string, bigint>;
   /** The others, until the vCPU runs. */
   readonly current: Map<string, bigint>;
-  /** What was asked for since it ran, */
+  /** What was asked for since it was last to be moved, */
   asked: Set<string>;
-  /** and between the two runs before: likely to be asked for again, so it is read along with whatever is read first. */
+  /** and before that: likely to be asked for again, so it is read along with whatever is read first. */
   expected: readonly string[];
 }
 
@@ -120,17 +120,22 @@ export class VcpuRegisters {
 
   /** Forgets what changes when the vCPU runs. To be called for each run. */
   invalidate(thread: VcpuThread): void {
+    this.#of(thread).current.clear();
+  }
+
+  /** The vCPU is to be moved from a place to another, by as many runs as that takes: there, what was asked for here is
+   *  likely to be asked for again. */
+  depart(thread: VcpuThread): void {
     const known = this.#of(thread);
-    known.current.clear();
     known.expected = [...known.asked];
     known.asked = new Set();
   }
 
-  /** Adds reads of `names`, and of what is likely to be asked for, to a batch that is about to run anyway; call the
-   *  result once it ran. */
-  addReads(batch: Batch, thread: VcpuThread, names: readonly string[]): () => void {
+  /** Adds reads of `names` and, where the vCPU stays for a while, of what is likely to be asked for, to a batch that is
+   *  about to run anyway; call the result once it ran. */
+  addReads(batch: Batch, thread: VcpuThread, names: readonly string[], stays: boolean): () => void {
     const needed = new Set(names);
-    const calls = [...new Set([...names, ...this.#of(thread).expected])]
+    const calls = [...new Set([...names, ...(stays ? this.#of(thread).expected : [])])]
       .filter((name) => this.#cached(thread, name) === undefined)
       .map((name) => ({ name, call: this.#addRead(batch, thread, name) }));
     return () => {
@@ -183,7 +188,7 @@ export class VcpuRegisters {
   #fetch(thread: VcpuThread, names: readonly string[]): void {
     if (names.every((name) => this.#cached(thread, name) !== undefined)) return;
     const batch = thread.batch();
-    const keep = this.addReads(batch, thread, names);
+    const keep = this.addReads(batch, thread, names, true);
     thread.run(batch);
     keep();
   }

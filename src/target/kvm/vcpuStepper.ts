@@ -32,9 +32,19 @@ export interface SteppedVcpu {
 
 const stateNames = ['pc', 'pstate', 'spsr_el1', 'elr_el1'] as const;
 
-/** Adds the call that takes everything out of a vCPU's debug registers; returns its number in the batch. */
-export const addDisarm = (batch: Batch, thread: VcpuThread): number =>
-  batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, new Uint8Array(guestDebug.size));
+/** `stepUnwatched`: with the watchpoints off. `leave`: the vCPU runs on from where the step ends. */
+export type StepMode = 'step' | 'stepUnwatched' | 'leave';
+
+/** Adds the calls that set the debug registers of vCPUs, or take everything out of them; returns their numbers in the
+ *  batch. */
+export function addGuestDebug(
+  batch: Batch,
+  threads: readonly VcpuThread[],
+  debug: Uint8Array = new Uint8Array(guestDebug.size),
+): readonly number[] {
+  const fds = threads.map(({ fd = -1 }) => fd);
+  return batch.ioctlOfEach('KVM_SET_GUEST_DEBUG', fds, Kvm.SET_GUEST_DEBUG, debug);
+}
 
 export class VcpuStepper {
   constructor(
@@ -47,7 +57,7 @@ export class VcpuStepper {
   ) {}
 
   /** Precondition: all vCPUs are parked; they are again afterwards, also when it fails, and the guest's PSTATE is its own. */
-  async step(thread: VcpuThread, mode: 'step' | 'stepUnwatched'): Promise<SteppedVcpu> {
+  async step(thread: VcpuThread, mode: StepMode): Promise<SteppedVcpu> {
     const { group, registers } = this;
     const { journal } = group;
     const fd = thread.fd ?? -1;
@@ -67,12 +77,12 @@ export class VcpuStepper {
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
-      this.#arm(thread, plan.pstate, this.points.guestDebug(mode, sequence?.ends));
+      this.#arm(thread, plan.pstate, this.points.guestDebug(mode === 'stepUnwatched' ? mode : 'step', sequence?.ends));
       outcomes = await group.run([thread], async (exit) => {
         exits.push(exit);
         return 'stop';
       });
-      if (group.exitStatus === undefined) this.#finish(thread, plan);
+      if (group.exitStatus === undefined) this.#finish(thread, plan, mode !== 'leave');
     } catch (thrown) {
       if (group.exitStatus === undefined && thread.state === 'parked') this.#undo(thread, before);
       throw thrown;
@@ -99,7 +109,7 @@ export class VcpuStepper {
 
   #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
     const batch = thread.batch();
-    const armed = batch.ioctl('KVM_SET_GUEST_DEBUG', thread.fd ?? -1, Kvm.SET_GUEST_DEBUG, debug);
+    const [armed = -1] = addGuestDebug(batch, [thread], debug);
     const masked = this.registers.addWrite(batch, thread, 'pstate', pstate);
     thread.run(batch);
     batch.checked(armed);
@@ -110,7 +120,7 @@ export class VcpuStepper {
   /** After a failure in the middle: disarms, and gives the guest its own interrupt masks back. */
   #undo(thread: VcpuThread, before: BeforeStep): void {
     const batch = thread.batch();
-    const disarmed = addDisarm(batch, thread);
+    const [disarmed = -1] = addGuestDebug(batch, [thread]);
     thread.run(batch);
     batch.checked(disarmed);
     this.registers.invalidate(thread);
@@ -148,18 +158,13 @@ export class VcpuStepper {
   }
 
   /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */
-  #finish(thread: VcpuThread, plan: ReturnType<typeof planStep>): void {
+  #finish(thread: VcpuThread, plan: ReturnType<typeof planStep>, stays: boolean): void {
     const batch = thread.batch();
-    const disarmed = addDisarm(batch, thread);
+    const [disarmed = -1] = addGuestDebug(batch, [thread]);
     const unmask = likelyUnmask(plan);
     const unmasked = unmask && this.registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
-    const keep = this.registers.addReads(batch, thread, [
-      'pc',
-      ...(unmask ? [] : ['pstate']),
-      'spsr_el1',
-      'elr_el1',
-      'vbar_el1',
-    ]);
+    const needed = ['pc', ...(unmask ? [] : ['pstate']), 'spsr_el1', 'elr_el1', 'vbar_el1'];
+    const keep = this.registers.addReads(batch, thread, needed, stays);
     thread.run(batch);
     batch.checked(disarmed);
     keep();

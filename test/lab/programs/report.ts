@@ -1,4 +1,6 @@
 /** What a test program in the lab tells the test outside: one line of JSON for each event of a check. */
+import { execFileSync } from 'node:child_process';
+import { threadStates } from '../threadStates.ts';
 
 export type Report =
   | { readonly is: 'started'; readonly name: string }
@@ -15,10 +17,12 @@ const say = (report: Report): boolean => process.stdout.write(`${reportMark}${JS
 const cleanups: (() => unknown)[] = [];
 export const afterwards = (cleanup: () => unknown): void => void cleanups.push(cleanup);
 
+class TooLong extends Error {}
+
 export function within<Value>(milliseconds: number, what: string, promise: Promise<Value>): Promise<Value> {
   let timer: NodeJS.Timeout | undefined;
   const tooLong = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: nothing after ${milliseconds} ms`)), milliseconds);
+    timer = setTimeout(() => reject(new TooLong(`${what}: nothing after ${milliseconds} ms`)), milliseconds);
   });
   return Promise.race([promise, tooLong]).finally(() => clearTimeout(timer));
 }
@@ -51,6 +55,7 @@ export async function check(
     await within(timeout, 'the check', body());
   } catch (thrown) {
     error = describe(thrown);
+    if (thrown instanceof TooLong) error += `\n${execFileSync('/bin/sh', ['-c', threadStates], { encoding: 'utf8' })}`;
   }
   for (const cleanup of keep ? [] : cleanups.splice(0).reverse()) {
     try {
