@@ -43,10 +43,16 @@ export async function planStep(
 }
 
 async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> {
-  const around = nesting(context.symbols, await context.pc(vcpu));
+  const { symbols } = context;
+  const pc = await context.pc(vcpu);
+  const around = nesting(symbols, pc);
   if (around.length > 1) {
     const caller = around.slice(0, -1);
-    return (execution) => new Stepper(execution, context.symbols, vcpu).outTo(caller);
+    return (execution) => new Stepper(execution, symbols, vcpu).outTo(caller);
+  }
+  if (symbols?.neverReturns(pc)) {
+    const name = symbols.at(pc)?.symbol.name ?? 'This function';
+    throw new UserError(`Cannot step out: ${name} never returns. Set a breakpoint where it is to stop, and continue.`);
   }
   const stack = context.stack(vcpu);
   const caller = (await stack.frames(2))[1];

@@ -32,6 +32,7 @@ export type SymbolSource = Pick<
   | 'frameRule'
   | 'imageBytes'
   | 'inlinesAt'
+  | 'neverReturns'
   | 'variablesAt'
   | 'staticsAt'
   | 'locate'
@@ -128,6 +129,10 @@ export class KernelSymbols {
   /** The functions around an address, innermost first; the last is the one the others were inlined into. */
   inlinesAt(address: bigint): readonly InlineFrame[] {
     return this.source.inlinesAt(this.#down(address)).map((frame) => ({ ...frame, entry: this.#up(frame.entry) }));
+  }
+
+  neverReturns(address: bigint): boolean {
+    return this.source.neverReturns(this.#down(address));
   }
 
   variablesAt(address: bigint, depth: number): readonly Variable[] {

@@ -245,6 +245,11 @@ export class SymbolFile {
     return this.#debugInformation()?.inlines.at(address) ?? [];
   }
 
+  /** Whether the function around an address, not one inlined there, is declared never to return. */
+  neverReturns(address: bigint): boolean {
+    return this.#debugInformation()?.inlines.neverReturns(address) ?? false;
+  }
+
   /** The variables at an address of the function that `depth` counts out from the innermost of `inlinesAt`. */
   variablesAt(address: bigint, depth: number): readonly Variable[] {
     const scope = this.inlinesAt(address)[depth];

@@ -46,6 +46,12 @@ export class Inlines {
     return this.#known.of(pc, () => this.#find(pc));
   }
 
+  /** DW_AT_noreturn (3.3.1) of the physical function at an address. */
+  neverReturns(pc: bigint): boolean {
+    const own = this.at(pc).at(-1);
+    return own !== undefined && this.dies.flag(this.dies.at(own.die), DW_AT.noreturn);
+  }
+
   #find(pc: bigint): readonly InlineFrame[] {
     const { units } = this.dies;
     const unit = units.containing(pc) ?? units.containing(pc + this.patchable);

@@ -121,6 +121,11 @@ test('stepping out of the outermost frame says why it cannot', async () => {
   );
 });
 
+test('stepping out of a function that never returns says so instead of waiting', async () => {
+  const { instance } = debug(inHelper(), { ...fakeSymbols, neverReturns: () => true });
+  await assert.rejects(instance.prepareStep('out', 'line', 0), /Cannot step out: start_kernel never returns/);
+});
+
 test('a step that needs a breakpoint it cannot have ends with a reason', async () => {
   const target = inHelper();
   target.capabilities = { ...target.capabilities, hardwareBreakpoints: 0 };

@@ -96,6 +96,13 @@ describe('breakpoints', () => {
       const [stack = ''] = (await user.evaluate('(unsigned long)$sp & ~15')).split(' ');
       const [onStack] = await setInstructions(user, [BigInt(stack)]);
       assert.match(onStack?.message ?? '', /its page is not executable/);
+
+      await setFunctions(user, { name: 'do_exit' });
+      assert.equal((await user.go('continue')).reason, 'function breakpoint');
+      // Out of what is inlined at its beginning.
+      while ((await user.frames())[0]?.name !== 'do_exit') await user.go('stepOut');
+      await assert.rejects(user.client.request('stepOut', { threadId: user.threadId }), /do_exit never returns/);
+      await setFunctions(user);
     });
   });
 

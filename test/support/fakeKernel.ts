@@ -187,6 +187,7 @@ export const fakeSymbols: SessionSymbols = {
     return offset >= 0 && offset + length <= code.length ? code.slice(offset, offset + length) : undefined;
   },
   inlinesAt: () => [],
+  neverReturns: () => false,
   variablesAt: () => [],
   staticsAt: () => [],
   locate: async () => ({ kind: 'none', why: 'optimised out' }),
