@@ -11,5 +11,5 @@ for process in /proc/[0-9]*; do
     sed 's/^/    /' $thread/stack
   done
 done 2>/dev/null
-true
+dmesg | tail -n 20
 `;
