@@ -167,11 +167,12 @@ function transfer(operation: 'read' | 'write', pid: number, remote: bigint, loca
 
 /** For transfers that fit: memory outside the JavaScript heap costs more than copying a little. */
 const scratch = new NativeBuffer(0x4000);
+const buffer = (length: number): NativeBuffer => (length <= scratch.length ? scratch : new NativeBuffer(length));
 
 /** Reads `length` bytes of another process. MemoryFault (space `host`) when not all can be read. */
 export function readProcess(pid: number, address: Hva, length: number): Uint8Array<ArrayBuffer> {
   if (length === 0) return new Uint8Array(0);
-  const memory = length <= scratch.length ? scratch : new NativeBuffer(length);
+  const memory = buffer(length);
   transfer('read', pid, address, memory.address, length);
   return memory === scratch ? memory.bytes.slice(0, length) : memory.bytes;
 }
@@ -180,9 +181,55 @@ export function readProcess(pid: number, address: Hva, length: number): Uint8Arr
 export function writeProcess(pid: number, address: Hva, bytes: Uint8Array): void {
   if (bytes.length === 0) return;
   // A copy: a small typed array may lie on the JavaScript heap, where it moves.
-  const memory = bytes.length <= scratch.length ? scratch : new NativeBuffer(bytes.length);
+  const memory = buffer(bytes.length);
   memory.bytes.set(bytes);
   transfer('write', pid, address, memory.address, bytes.length);
+}
+
+/** include/uapi/linux/uio.h: UIO_MAXIOV. */
+const vectorLimit = 1024;
+const remoteVectors = new NativeBuffer(16 * vectorLimit);
+
+/** One piece of our memory against pieces of another process, all of `length` bytes. MemoryFault as for one. */
+function transferEach(
+  operation: 'read' | 'write',
+  pid: number,
+  addresses: readonly Hva[],
+  length: number,
+  memory: NativeBuffer,
+): void {
+  const run = operation === 'read' ? call.readv : call.writev;
+  for (let from = 0; from < addresses.length; from += vectorLimit) {
+    const some = addresses.slice(from, from + vectorLimit);
+    for (const [index, address] of some.entries()) {
+      remoteVectors.view.setBigUint64(16 * index, address, true);
+      remoteVectors.view.setBigUint64(16 * index + 8, BigInt(length), true);
+    }
+    const size = some.length * length;
+    vectors.view.setBigUint64(0, memory.address + BigInt(from * length), true);
+    vectors.view.setBigUint64(8, BigInt(size), true);
+    const done = Number(run(pid, vectors.address, 1, remoteVectors.address, some.length, 0));
+    if (done === size) continue;
+    const why = done < 0 ? errnoName(koffi.errno()) : 'the rest is not mapped';
+    throw new MemoryFault('host', some[Math.floor(Math.max(done, 0) / length)] ?? 0n, `process ${pid}: ${why}`);
+  }
+}
+
+/** Reads `length` bytes at each of some addresses, in one system call. */
+export function readProcessAt(pid: number, addresses: readonly Hva[], length: number): readonly Uint8Array[] {
+  if (addresses.length === 0) return [];
+  const memory = buffer(addresses.length * length);
+  transferEach('read', pid, addresses, length, memory);
+  return addresses.map((_, index) => memory.bytes.slice(index * length, (index + 1) * length));
+}
+
+/** Writes pieces, all of the same length, to one address each, in one system call. */
+export function writeProcessAt(pid: number, pieces: ReadonlyMap<Hva, Uint8Array>): void {
+  const [first] = pieces.values();
+  if (first === undefined) return;
+  const memory = buffer(pieces.size * first.length);
+  for (const [index, bytes] of [...pieces.values()].entries()) memory.bytes.set(bytes, index * first.length);
+  transferEach('write', pid, [...pieces.keys()], first.length, memory);
 }
 
 /** Sends a signal to one thread (tgkill). ESRCH, the thread being gone, is no error: there is nobody to tell. */

@@ -171,8 +171,8 @@ export async function guard(adapterPid: number): Promise<void> {
     if (line.do === 'close') return;
     if (line.do === 'recover') adapterLives = true;
     else if (line.do === 'vmm') vmm = line.record;
-    else if (line.do === 'enter') undos.set(line.key, line.undo);
-    else undos.delete(line.key);
+    else if (line.do === 'enter') for (const { key, undo } of line.entries) undos.set(key, undo);
+    else for (const key of line.keys) undos.delete(key);
   }
   if (!vmm || undos.size === 0) return;
   // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.

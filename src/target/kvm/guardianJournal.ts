@@ -4,13 +4,13 @@ import { spawn } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
 import { SessionError } from '../../base/errors.ts';
 import { openPipe } from './ffi.ts';
-import type { Journal } from './journal.ts';
+import type { Journal, JournalEntry } from './journal.ts';
 
 /** One line of the pipe. */
 export type JournalLine =
   | { readonly do: 'vmm'; readonly record: Parameters<Journal['vmm']>[0] }
-  | { readonly do: 'enter'; readonly key: string; readonly undo: Parameters<Journal['enter']>[1] }
-  | { readonly do: 'strike'; readonly key: string }
+  | { readonly do: 'enter'; readonly entries: readonly JournalEntry[] }
+  | { readonly do: 'strike'; readonly keys: readonly string[] }
   | { readonly do: 'recover' }
   | { readonly do: 'close' };
 
@@ -61,8 +61,12 @@ export function openJournal(guardianPath: string): GuardedJournal {
   };
   return {
     vmm: (record) => announce({ do: 'vmm', record }),
-    enter: (key, undo) => announce({ do: 'enter', key, undo }),
-    strike: (key) => send({ do: 'strike', key }),
+    enter: (...entries) => {
+      if (entries.length > 0) announce({ do: 'enter', entries });
+    },
+    strike: (...keys) => {
+      if (keys.length > 0) send({ do: 'strike', keys });
+    },
     close: () => {
       send({ do: 'close' });
       end();

@@ -1,6 +1,6 @@
 // What must be undone in the VMM and the guest when the adapter dies: written down before each change, crossed out after
 // it was undone. The guardian (guardian.ts) holds the other end.
-import type { Hva } from '../../base/address.ts';
+import type { Gpa } from '../../base/address.ts';
 import type { MailboxRecord } from './mailbox.ts';
 
 export type Undo =
@@ -31,11 +31,17 @@ export interface VmmRecord {
   readonly threads: readonly ThreadRecord[];
 }
 
+export interface JournalEntry {
+  /** Names what was changed. */
+  readonly key: string;
+  readonly undo: Undo;
+}
+
 export interface Journal {
   vmm(record: VmmRecord): void;
-  /** Returns once the entry will outlive us. */
-  enter(key: string, undo: Undo): void;
-  strike(key: string): void;
+  /** Returns once the entries will outlive us. */
+  enter(...entries: readonly JournalEntry[]): void;
+  strike(...keys: readonly string[]): void;
   /** Everything is undone: the guardian goes. */
   close(): void;
 }
@@ -50,4 +56,4 @@ export const mailboxUndo = ({ address, size, sigaction }: MailboxRecord): Undo =
   sigaction,
 });
 
-export const memoryKey = (hva: Hva): string => `memory ${hva}`;
+export const memoryKey = (gpa: Gpa): string => `memory ${gpa}`;

@@ -2,15 +2,10 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
-import {
-  type ReadPhysical,
-  type TranslationRegisters,
-  translate,
-  translationRegisterNames,
-} from '../../arch/aarch64/mmu.ts';
+import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
-import { Gpa, Gva, hex } from '../../base/address.ts';
+import { type Gpa, Gva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
@@ -33,6 +28,7 @@ import { type MemorySlots, SlotMemory } from './memorySlots.ts';
 import { isEnding, kvmDescriptors, processName, startTime } from './procfs.ts';
 import { breakInstruction, StopPoints } from './stopPoints.ts';
 import { keepingAlive } from './tracer.ts';
+import { TranslationTables } from './translationTables.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuRegisters } from './vcpuRegisters.ts';
 import { addGuestDebug, type StepMode, VcpuStepper } from './vcpuStepper.ts';
@@ -61,23 +57,10 @@ interface Span {
   size: number;
 }
 
-const breakpointAt = (gpa: Gpa): { gpa: Gpa; size: number } => ({ gpa, size: breakInstruction.length });
+/** In the journal. */
+const debugKey = (fd: number): string => `debug ${fd}`;
 
-/** Reads descriptors for the walks of one operation: neighbours are likely to be asked for next. */
-function tableReader(memory: SlotMemory): ReadPhysical {
-  const blockSize = 512; // divides every page, thus every slot
-  const blocks = new Map<bigint, Uint8Array>();
-  return async (gpa, length) => {
-    const start = gpa & -BigInt(blockSize);
-    let block = blocks.get(start);
-    if (!block) {
-      block = memory.readNow(Gpa(start), blockSize);
-      blocks.set(start, block);
-    }
-    const offset = Number(gpa - start);
-    return block.subarray(offset, offset + length);
-  };
-}
+const breakpointAt = (gpa: Gpa): { gpa: Gpa; size: number } => ({ gpa, size: breakInstruction.length });
 
 export class KvmTarget implements Target {
   readonly architecture = aarch64;
@@ -86,6 +69,7 @@ export class KvmTarget implements Target {
   readonly #vm: KvmVm;
   readonly #registers: VcpuRegisters;
   readonly #memory: SlotMemory;
+  readonly #tables: TranslationTables;
   readonly #points: StopPoints;
   readonly #stepper: VcpuStepper;
   readonly #mailbox: MailboxRecord;
@@ -115,11 +99,20 @@ export class KvmTarget implements Target {
         kvmRun: `${kvmRun}`,
       })),
     });
-    this.#mailbox = installMailbox(group.threads, (record) => journal.enter('mailbox', mailboxUndo(record)));
+    this.#mailbox = installMailbox(group.threads, (record) =>
+      journal.enter({ key: 'mailbox', undo: mailboxUndo(record) }),
+    );
     for (const thread of group.threads) group.trap.arm(thread);
     this.#registers = new VcpuRegisters(first);
     this.#memory = new SlotMemory(pid, vm.findSlots(first));
-    this.physicalMemory = this.#memory;
+    this.#tables = new TranslationTables(this.#memory);
+    this.physicalMemory = {
+      read: (address, length) => this.#memory.read(address, length),
+      write: async (address, bytes) => {
+        this.#tables.forget();
+        this.#memory.writeNow(address, bytes);
+      },
+    };
     this.capabilities = this.#findCapabilities(first);
     this.#points = new StopPoints(this.#memory, this.capabilities, journal);
     this.#stepper = new VcpuStepper(
@@ -208,11 +201,7 @@ export class KvmTarget implements Target {
   }
 
   async translate(vcpu: Vcpu, address: Gva): Promise<Translation> {
-    const found = await translate(
-      this.#translation(this.#thread(vcpu)),
-      async (gpa, length) => this.#memory.readNow(gpa, length),
-      address,
-    );
+    const found = await translate(this.#translation(this.#thread(vcpu)), this.#tables.read, address);
     return { ...found, executable: found.executable || found.userExecutable };
   }
 
@@ -228,6 +217,7 @@ export class KvmTarget implements Target {
       },
       write: async (address, bytes) => {
         const spans = await this.#spans(vcpu, address, bytes.length);
+        this.#tables.forget();
         for (const { gpa, offset, size } of spans) this.#memory.writeNow(gpa, bytes.subarray(offset, offset + size));
         const thread = this.#thread(vcpu);
         thread.run(this.#syncing(thread, spans)); // the bytes may be instructions
@@ -238,10 +228,9 @@ export class KvmTarget implements Target {
   /** Where [address, address + length) lies, in pieces that are contiguous in guest physical memory. */
   async #spans(vcpu: Vcpu, address: Gva, length: number): Promise<readonly Span[]> {
     const registers = this.#translation(this.#thread(vcpu));
-    const readTable = tableReader(this.#memory);
     const spans: Span[] = [];
     for (let offset = 0; offset < length; ) {
-      const found = await translate(registers, readTable, Gva(address + BigInt(offset)));
+      const found = await translate(registers, this.#tables.read, Gva(address + BigInt(offset)));
       const size = Math.min(length - offset, found.remaining);
       const last = spans.at(-1);
       if (last && last.gpa + BigInt(last.size) === found.address) last.size += size;
@@ -351,14 +340,17 @@ export class KvmTarget implements Target {
     try {
       this.#arm(this.#points.plant());
       for (const thread of group.threads) this.#registers.invalidate(thread);
+      this.#tables.forget();
       outcomes = await group.run(group.threads, async (exit) => {
         this.#registers.invalidate(this.#thread(exit.vcpu));
+        this.#tables.forget(); // the others run
         const event = await this.#explain(exit);
         if (!event) return 'resume';
         events.set(exit.vcpu, event);
         return 'stop';
       });
     } finally {
+      this.#tables.forget();
       if (group.exitStatus === undefined) this.#disarm();
     }
     return this.#report(outcomes, events);
@@ -388,7 +380,9 @@ export class KvmTarget implements Target {
     if (!first) return;
     const debug = this.#points.guestDebug('run');
     const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
-    for (const { fd = -1 } of group.threads) journal.enter(`debug ${fd}`, { undo: 'guestDebug', fd });
+    journal.enter(
+      ...group.threads.map(({ fd = -1 }) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })),
+    );
     const calls = addGuestDebug(batch, group.threads, debug);
     first.run(batch);
     for (const call of calls) batch.checked(call);
@@ -421,7 +415,7 @@ export class KvmTarget implements Target {
     const calls = addGuestDebug(batch, group.threads);
     first.run(batch);
     for (const call of calls) batch.checked(call);
-    for (const thread of group.threads) journal.strike(`debug ${thread.fd}`);
+    journal.strike(...group.threads.map(({ fd = -1 }) => debugKey(fd)));
   }
 
   /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `step`: where the step
@@ -504,7 +498,9 @@ export class KvmTarget implements Target {
 
   async #stepOne(thread: VcpuThread, mode: StepMode): Promise<readonly StopEvent[]> {
     const vcpu = thread.index ?? 0;
-    const { outcomes, exits, ends, isInstead } = await this.#stepper.step(thread, mode);
+    const { outcomes, exits, ends, isInstead } = await this.#stepper
+      .step(thread, mode)
+      .finally(() => this.#tables.forget());
     if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     const events = new Map<Vcpu, StopEvent>();
     if (isInstead) events.set(vcpu, { kind: 'step', vcpu, pc: Gva(this.#registers.one(thread, 'pc')) });

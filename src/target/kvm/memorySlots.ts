@@ -2,7 +2,7 @@
 import { type Gpa, Hva } from '../../base/address.ts';
 import { MemoryFault } from '../../base/errors.ts';
 import type { PhysicalMemory } from '../../base/memory.ts';
-import { readProcess, writeProcess } from './ffi.ts';
+import { readProcess, readProcessAt, writeProcess, writeProcessAt } from './ffi.ts';
 import type { MemoryRegion } from './kvmAbi.ts';
 
 const KVM_MEM_READONLY = 2; // include/uapi/linux/kvm.h
@@ -66,6 +66,27 @@ export class SlotMemory implements PhysicalMemory {
     this.pieces(address, bytes.length, (hva, offset, size) =>
       writeProcess(this.pid, hva, bytes.subarray(offset, offset + size)),
     );
+  }
+
+  /** Where an address that is RAM lies in the VMM. */
+  hva(address: Gpa): Hva {
+    const found = this.slots.find(address);
+    if (!found) throw new MemoryFault('physical', address, 'no RAM is there');
+    return found.hva;
+  }
+
+  /** Reads an aligned word or instruction of `length` bytes at each of some addresses, at once. */
+  readEach(addresses: readonly Gpa[], length: number): readonly Uint8Array[] {
+    return readProcessAt(
+      this.pid,
+      addresses.map((address) => this.hva(address)),
+      length,
+    );
+  }
+
+  /** The same for writing. Where that fails, what comes before has been written. */
+  writeEach(pieces: ReadonlyMap<Gpa, Uint8Array>): void {
+    writeProcessAt(this.pid, new Map([...pieces].map(([address, bytes]) => [this.hva(address), bytes])));
   }
 
   async read(address: Gpa, length: number): Promise<Uint8Array> {

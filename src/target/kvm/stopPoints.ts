@@ -39,6 +39,9 @@ interface Watch {
 }
 type Entry = Software | Hardware | Watch;
 
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const planted = text(breakInstruction);
+
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(b);
 
 export class StopPoints {
@@ -69,13 +72,16 @@ export class StopPoints {
     if (!this.#entries.delete(id)) throw new TargetError(`There is no stop point ${id}`);
   }
 
-  /** Adds a software breakpoint after it was written, read back and taken out again. */
+  /** Precondition: none is planted. Adds a software breakpoint after it was written, read back and taken out again. */
   addSoftware(gva: Gva, gpa: Gpa): StopPointId {
     if (gva & 3n) throw new TargetError(`No instruction can be at ${hex(gva)}: it is not aligned to 4 bytes`);
+    if (!this.memory.slots.find(gpa)) {
+      throw new TargetError(`No RAM at guest physical ${hex(gpa)}: a software breakpoint cannot be there`);
+    }
     try {
-      this.#plant(gpa);
+      this.#plant([gpa]);
     } finally {
-      this.#lift(gpa);
+      this.lift();
     }
     return this.#add({ kind: 'software', gva, gpa });
   }
@@ -138,57 +144,52 @@ export class StopPoints {
     return nearestWatchpoints(far, watched).map(({ id }) => id);
   }
 
-  /** Writes every software breakpoint into guest memory and returns what was patched. Each is entered in the journal
-   *  before it is written and read back after. TargetError for the first that cannot be; those planted stay to be
-   *  lifted. */
+  /** Writes every software breakpoint into guest memory and returns what was patched. All are entered in the journal before
+   *  they are written, and read back after. TargetError when one cannot be; the others stay to be lifted. */
   plant(): readonly Gpa[] {
-    for (const entry of this.#entries.values()) if (entry.kind === 'software') this.#plant(entry.gpa);
+    const software = [...this.#entries.values()].filter((entry) => entry.kind === 'software');
+    this.#plant(new Set(software.map(({ gpa }) => gpa)));
     return [...this.#planted.keys()];
   }
 
-  #plant(gpa: Gpa): void {
-    if (this.#planted.has(gpa)) return;
-    const found = this.memory.slots.find(gpa);
-    if (!found) throw new TargetError(`No RAM at guest physical ${hex(gpa)}: a software breakpoint cannot be there`);
-    const original = this.memory.readNow(gpa, breakInstruction.length);
-    this.journal.enter(memoryKey(found.hva), {
-      undo: 'memory',
-      hva: found.hva.toString(),
-      original: Buffer.from(original).toString('hex'),
-      planted: Buffer.from(breakInstruction).toString('hex'),
+  #plant(wanted: Iterable<Gpa>): void {
+    const places = [...wanted].filter((gpa) => !this.#planted.has(gpa));
+    const originals = this.memory.readEach(places, breakInstruction.length);
+    const entries = places.map((gpa, index) => {
+      const original = originals[index] ?? breakInstruction;
+      this.#planted.set(gpa, original);
+      const hva = `${this.memory.hva(gpa)}`;
+      return { key: memoryKey(gpa), undo: { undo: 'memory', hva, original: text(original), planted } as const };
     });
-    this.#planted.set(gpa, original);
+    this.journal.enter(...entries);
+    let why = 'it does not read back';
     try {
-      this.memory.writeNow(gpa, breakInstruction);
+      this.memory.writeEach(new Map(places.map((gpa) => [gpa, breakInstruction])));
     } catch (thrown) {
-      throw new TargetError(
-        `A software breakpoint cannot be written at guest physical ${hex(gpa)}: ${messageOf(thrown)}`,
-        {
-          cause: thrown,
-        },
-      );
+      why = messageOf(thrown);
     }
-    if (!sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
-      throw new TargetError(`A software breakpoint at guest physical ${hex(gpa)} does not read back`);
-    }
+    const failed = this.#withoutBreakpoint(places);
+    for (const gpa of failed) this.#planted.delete(gpa);
+    this.journal.strike(...failed.map(memoryKey));
+    const [first] = failed;
+    if (first === undefined) return;
+    throw new TargetError(`A software breakpoint cannot be written at guest physical ${hex(first)}: ${why}`);
+  }
+
+  #withoutBreakpoint(places: readonly Gpa[]): readonly Gpa[] {
+    const found = this.memory.readEach(places, breakInstruction.length);
+    return places.filter((_, index) => !sameBytes(found[index] ?? breakInstruction, breakInstruction));
   }
 
   /** Takes every software breakpoint out of guest memory. What the guest wrote over one in the meantime stays. */
   lift(): readonly Gpa[] {
     const patched = [...this.#planted.keys()];
-    for (const gpa of patched) this.#lift(gpa);
+    const rewritten = new Set(this.#withoutBreakpoint(patched));
+    for (const gpa of rewritten) this.#rewritten.add(gpa);
+    this.memory.writeEach(new Map([...this.#planted].filter(([gpa]) => !rewritten.has(gpa))));
+    this.#planted.clear();
+    this.journal.strike(...patched.map(memoryKey));
     return patched;
-  }
-
-  #lift(gpa: Gpa): void {
-    const original = this.#planted.get(gpa);
-    const found = this.memory.slots.find(gpa);
-    if (!original || !found) return;
-    if (sameBytes(this.memory.readNow(gpa, breakInstruction.length), breakInstruction)) {
-      this.memory.writeNow(gpa, original);
-    } else this.#rewritten.add(gpa);
-    this.#planted.delete(gpa);
-    this.journal.strike(memoryKey(found.hva));
   }
 
   /** The argument of KVM_SET_GUEST_DEBUG for a run, or for a step of one vCPU, in which only watchpoints are armed. A

@@ -73,7 +73,8 @@ export class VcpuStepper {
     const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
     const plan = planStep(instruction, before, sequence?.length);
     const key = `step ${fd}`;
-    journal.enter(key, { undo: 'step', fd, bits: `${before.pstate & PSTATE_DAIF}`, mask: `${PSTATE_DAIF}` });
+    const bits = `${before.pstate & PSTATE_DAIF}`;
+    journal.enter({ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } });
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
