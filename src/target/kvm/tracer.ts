@@ -56,11 +56,25 @@ export class Tracer {
   #wake: (() => void) | undefined;
   #failure: Error | undefined;
   #closed = false;
-  readonly #onChild = (): void => this.#pump();
+  #lookingSoon = false;
+  readonly #onChild = (): void => {
+    if (this.#wake) this.#pump();
+    else this.#lookSoon();
+  };
 
   /** `onDeath` hears of every watched thread or child that ended, at once, whether or not anybody waits. */
   constructor(private readonly onDeath: (tid: number, status: WaitStatus) => void) {
     process.on('SIGCHLD', this.#onChild);
+  }
+
+  /** Most of what SIGCHLD tells of has been dealt with by then: each injection ends in a stop. */
+  #lookSoon(): void {
+    if (this.#lookingSoon) return;
+    this.#lookingSoon = true;
+    setImmediate(() => {
+      this.#lookingSoon = false;
+      this.#pump();
+    });
   }
 
   /** Starts to wait for a thread or child. Idempotent. */
@@ -149,7 +163,8 @@ export class Tracer {
       if (event) return event;
       if (this.#failure) throw this.#failure;
       if (this.#closed) throw new SessionError('The debugger let go of the VMM.');
-      // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set.
+      // A SIGCHLD raised since the pump is handled in a later turn of the event loop, which finds `#wake` set. One raised
+      // before is nothing to wait for: the pump has found what it told of.
       await keepingAlive(
         new Promise<void>((resolve) => {
           this.#wake = resolve;
