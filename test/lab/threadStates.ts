@@ -7,6 +7,7 @@ for process in /proc/[0-9]*; do
   echo "$\{process#/proc/} $(tr '\\0' ' ' <$process/cmdline | cut -c1-120)"
   for thread in $process/task/*; do
     echo "  $\{thread##*/} $(cat $thread/comm): $(grep -E '^(State|TracerPid|SigPnd|SigBlk|voluntary)' $thread/status | tr '\\n\\t' '  ')"
+    case "$(cat $thread/wchan)" in futex_*|do_epoll_wait) continue ;; esac
     echo "    system call $(cat $thread/syscall)"
     sed 's/^/    /' $thread/stack
   done

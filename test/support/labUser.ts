@@ -122,7 +122,9 @@ export async function runGuest(
   options: GuestOptions = {},
   what = 'ticks',
 ): Promise<{ vm: LabProcess; pid: number }> {
-  const vm = adapter.lab.start(guestCommand(vmm, `guest.do=${what} guest.ticks=${ticks}`, options));
+  // A guest that is held for seconds would report its CPUs as stalled or stuck.
+  const parameters = `nowatchdog rcupdate.rcu_cpu_stall_suppress=1 guest.do=${what} guest.ticks=${ticks}`;
+  const vm = adapter.lab.start(guestCommand(vmm, parameters, options));
   context.after(async () => {
     const { passed } = context as TestContext & { readonly passed: boolean }; // Node 20.12; @types/node 20 lacks it
     if (!passed) context.diagnostic(`${await adapter.lab.threads()}\n${adapter.log().slice(-2000)}`);
