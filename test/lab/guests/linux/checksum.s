@@ -205,6 +205,7 @@ caught:	ldr	x28, [x2, #408]
 	fold	x3
 	ldp	x3, x4, [x2, #440]
 	fold	x3
+	and	x4, x4, #0xf0000000	// SSBS: since the last switch of tasks (spectre_v4_enable_task_mitigation)
 	fold	x4
 	str	x28, [x2, #408]
 	add	x3, x3, #4
