@@ -1,6 +1,7 @@
 import type { Gva } from '../base/address.ts';
 import { hex } from '../base/address.ts';
 import { messageOf, TargetError, UserError } from '../base/errors.ts';
+import { EventLoopTurns } from '../base/eventLoop.ts';
 import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
@@ -81,6 +82,7 @@ export class Execution {
   readonly #held: { run(): Promise<void>; fail(error: unknown): void }[] = [];
   #pauseWanted = false;
   #stepped = false;
+  readonly #turns = new EventLoopTurns();
   /** The guest has ended or was let go of. */
   #over = false;
   readonly #kernel: KernelPlace;
@@ -169,6 +171,7 @@ export class Execution {
         if (movement?.exited) return movement;
         await this.#reconsider(this.context.focus);
         if (movement) return movement;
+        if (this.#turns.isOver) await this.#turns.next();
       }
     } finally {
       // After an exit or a detach there is nothing to release; the target has forgotten its points.

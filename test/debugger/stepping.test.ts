@@ -241,3 +241,17 @@ test('next runs through a tail call to where that returns', async () => {
     assert.equal(target.get(0, 'pc'), end, kind);
   }
 });
+
+test('stops that nobody sees, one at once after another, leave the user his turn', async () => {
+  const target = fakeGuest(1, { mapped: true });
+  const { instance, stops } = debug(target);
+  target.resume = async () => {
+    target.resumes += 1;
+    if (target.resumes > 1e6) throw new Error('the user is not heard');
+    return [{ kind: 'interrupted', vcpu: 0 }];
+  };
+  instance.continue();
+  setTimeout(() => instance.pause(), 20);
+  while (stops.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  assert.equal(stops[0]?.reason, 'pause');
+});

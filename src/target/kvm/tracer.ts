@@ -1,6 +1,7 @@
 // The stops and deaths of traced threads, in the order they are found. SIGCHLD says that there is something to wait for;
 // each known thread is then asked by its own id, never by -1, which would take libuv's children.
 import { SessionError } from '../../base/errors.ts';
+import { EventLoopTurns } from '../../base/eventLoop.ts';
 import { NativeBuffer, PtraceEvent, ptrace, SystemError, Wait, type WaitStatus, wait } from './ffi.ts';
 import { processExists } from './procfs.ts';
 
@@ -56,6 +57,7 @@ export class Tracer {
   #wake: (() => void) | undefined;
   #failure: Error | undefined;
   #closed = false;
+  readonly #turns = new EventLoopTurns();
   #lookingSoon = false;
   readonly #onChild = (): void => {
     if (this.#wake) this.#pump();
@@ -159,6 +161,11 @@ export class Tracer {
   async next(): Promise<ThreadEvent> {
     for (;;) {
       if (this.#queue.length === 0) this.#pump();
+      // Threads on other CPUs may stop again before they are asked for, time and again.
+      if (this.#turns.isOver && this.#queue.length > 0) {
+        await this.#turns.next();
+        continue;
+      }
       const event = this.#queue.shift();
       if (event) return event;
       if (this.#failure) throw this.#failure;
@@ -171,6 +178,7 @@ export class Tracer {
         }),
       );
       this.#wake = undefined;
+      this.#turns.began();
     }
   }
 
