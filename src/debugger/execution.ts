@@ -171,6 +171,7 @@ export class Execution {
         if (movement?.exited) return movement;
         await this.#reconsider(this.context.focus);
         if (movement) return movement;
+        // A target may have stopped again whenever it is asked.
         if (this.#turns.isOver) await this.#turns.next();
       }
     } finally {

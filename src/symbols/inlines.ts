@@ -49,7 +49,7 @@ export class Inlines {
   /** DW_AT_noreturn (3.3.1) of the physical function at an address. */
   neverReturns(pc: bigint): boolean {
     const own = this.at(pc).at(-1);
-    return own !== undefined && this.dies.flag(this.dies.at(own.die), DW_AT.noreturn);
+    return own?.kind === 'function' && this.dies.flag(this.dies.at(own.die), DW_AT.noreturn);
   }
 
   #find(pc: bigint): readonly InlineFrame[] {

@@ -3,7 +3,7 @@
 export const threadStates = `
 for process in /proc/[0-9]*; do
   name=$(cat $process/comm 2>/dev/null)
-  case "$name" in lkvm*|qemu-system*|node*|MainThread|guardian*) ;; *) continue ;; esac
+  case "$name" in lkvm*|qemu-system*|node*) ;; *) continue ;; esac
   echo "$\{process#/proc/} $(tr '\\0' ' ' <$process/cmdline | cut -c1-120)"
   for thread in $process/task/*; do
     echo "  $\{thread##*/} $(cat $thread/comm): $(grep -E '^(State|TracerPid|SigPnd|SigBlk|voluntary)' $thread/status | tr '\\n\\t' '  ')"

@@ -127,8 +127,11 @@ export async function runGuest(
   const vm = adapter.lab.start(guestCommand(vmm, parameters, options));
   context.after(async () => {
     const { passed } = context as TestContext & { readonly passed: boolean }; // Node 20.12; @types/node 20 lacks it
-    if (!passed) context.diagnostic(`${await adapter.lab.threads()}\n${adapter.log().slice(-2000)}`);
-    vm.kill('SIGKILL');
+    try {
+      if (!passed) context.diagnostic(`${await adapter.lab.threads()}\n${adapter.log().slice(-2000)}`);
+    } finally {
+      vm.kill('SIGKILL');
+    }
   });
   await vm.waitFor(/GUEST-TICK 1[\r\n]/);
   const name = vmm === 'kvmtool' ? '[l]kvm run' : '[q]emu-system-aarch64 -M';

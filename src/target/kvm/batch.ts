@@ -2,7 +2,7 @@
 import { Hva } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import { errnoName } from './ffi.ts';
-import { Kvm, Syscall } from './kvmAbi.ts';
+import { guestDebug, Kvm, Syscall } from './kvmAbi.ts';
 import { entry, mergeBits, syncInstructionCache } from './stub.ts';
 
 /** The memory one thread's batches live in: saved state first, then entries, then what their arguments point at. */
@@ -31,6 +31,15 @@ interface Call {
   /** What `data` of the result is: a part of the payload. */
   readonly offset: number;
   readonly length: number;
+}
+
+/** Adds the calls that set the debug registers of vCPUs, or take everything out of them; returns their numbers. */
+export function addGuestDebug(
+  batch: Batch,
+  vcpuFds: readonly number[],
+  debug: Uint8Array = new Uint8Array(guestDebug.size),
+): readonly number[] {
+  return batch.ioctlOfEach('KVM_SET_GUEST_DEBUG', vcpuFds, Kvm.SET_GUEST_DEBUG, debug);
 }
 
 export class Batch {

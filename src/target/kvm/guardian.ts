@@ -5,11 +5,12 @@ import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { coreRegisterIds } from '../../arch/aarch64/registers.ts';
 import { Hva } from '../../base/address.ts';
+import { addGuestDebug } from './batch.ts';
 import type { ExitTrap } from './exitTrap.ts';
 import { PtraceOption, ptrace, rawSyscall, readProcess, SystemError, waitReadable, writeProcess } from './ffi.ts';
 import { guardianInput, type JournalLine } from './guardianJournal.ts';
 import { noJournal, type Undo, type VmmRecord } from './journal.ts';
-import { guestDebug, Kvm } from './kvmAbi.ts';
+import { Kvm } from './kvmAbi.ts';
 import { isMailbox, type MailboxRecord, mailboxFor, removeMailbox } from './mailbox.ts';
 import { isEnding, startTime, threads } from './procfs.ts';
 import { VcpuGroup } from './vcpuGroup.ts';
@@ -105,11 +106,10 @@ class Recovery {
       thread.run(sync);
     }
     const batch = thread.batch();
-    const off = new Uint8Array(guestDebug.size);
-    for (const { fd } of [...this.#of('guestDebug'), ...this.#of('step')])
-      batch.ioctl('KVM_SET_GUEST_DEBUG', fd, Kvm.SET_GUEST_DEBUG, off);
+    const armed = new Set([...this.#of('guestDebug'), ...this.#of('step')].map(({ fd }) => fd));
+    const calls = addGuestDebug(batch, [...armed]);
     thread.run(batch);
-    for (let call = 0; call < batch.length; call++) batch.checked(call);
+    for (const call of calls) batch.checked(call);
   }
 
   /** Gives a vCPU that was being stepped its own interrupt masks back. */

@@ -36,7 +36,10 @@ export function openJournal(guardianPath: string): GuardedJournal {
   closeSync(readEnd);
   let isOpen = true;
   const write = (line: JournalLine): void => {
-    if (isOpen) writeSync(writeEnd, `${JSON.stringify(line)}\n`);
+    if (!isOpen) return;
+    const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+    // A signal may cut short the write to a pipe that is full.
+    for (let done = 0; done < bytes.length; ) done += writeSync(writeEnd, bytes, done);
   };
   /** Of what is to be changed: without a guardian it must not be. */
   const announce = (line: JournalLine): void => {

@@ -20,7 +20,7 @@ import type {
   TrapFilter,
   Vcpu,
 } from '../target.ts';
-import type { Batch } from './batch.ts';
+import { addGuestDebug, type Batch } from './batch.ts';
 import { mailboxUndo } from './journal.ts';
 import { Capability, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
@@ -31,7 +31,7 @@ import { keepingAlive } from './tracer.ts';
 import { TranslationTables } from './translationTables.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import { VcpuRegisters } from './vcpuRegisters.ts';
-import { addGuestDebug, type StepMode, VcpuStepper } from './vcpuStepper.ts';
+import { type StepMode, VcpuStepper } from './vcpuStepper.ts';
 import type { VcpuThread } from './vcpuThread.ts';
 
 const generalNames = aarch64.generalRegisters.map(({ name }) => name);
@@ -380,10 +380,9 @@ export class KvmTarget implements Target {
     if (!first) return;
     const debug = this.#points.guestDebug('run');
     const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
-    journal.enter(
-      ...group.threads.map(({ fd = -1 }) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })),
-    );
-    const calls = addGuestDebug(batch, group.threads, debug);
+    const fds = group.threads.map(({ fd = -1 }) => fd);
+    journal.enter(...fds.map((fd) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })));
+    const calls = addGuestDebug(batch, fds, debug);
     first.run(batch);
     for (const call of calls) batch.checked(call);
   }
@@ -412,10 +411,11 @@ export class KvmTarget implements Target {
     if (!first) return;
     const patched = this.#points.lift();
     const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
-    const calls = addGuestDebug(batch, group.threads);
+    const fds = group.threads.map(({ fd = -1 }) => fd);
+    const calls = addGuestDebug(batch, fds);
     first.run(batch);
     for (const call of calls) batch.checked(call);
-    journal.strike(...group.threads.map(({ fd = -1 }) => debugKey(fd)));
+    journal.strike(...fds.map(debugKey));
   }
 
   /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `step`: where the step

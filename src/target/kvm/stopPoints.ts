@@ -7,7 +7,7 @@ import {
   nearestWatchpoints,
 } from '../../arch/aarch64/debug.ts';
 import { type Gpa, type Gva, hex } from '../../base/address.ts';
-import { messageOf, TargetError } from '../../base/errors.ts';
+import { messageOf, SessionError, TargetError } from '../../base/errors.ts';
 import type { StopPoint, StopPointId } from '../target.ts';
 import { type Journal, memoryKey } from './journal.ts';
 import { guestDebug } from './kvmAbi.ts';
@@ -154,26 +154,26 @@ export class StopPoints {
 
   #plant(wanted: Iterable<Gpa>): void {
     const places = [...wanted].filter((gpa) => !this.#planted.has(gpa));
-    const originals = this.memory.readEach(places, breakInstruction.length);
-    const entries = places.map((gpa, index) => {
-      const original = originals[index] ?? breakInstruction;
-      this.#planted.set(gpa, original);
+    const found = this.memory.readEach(places, breakInstruction.length);
+    const originals = new Map(places.map((gpa, index) => [gpa, found[index] ?? breakInstruction]));
+    const entries = [...originals].map(([gpa, original]) => {
       const hva = `${this.memory.hva(gpa)}`;
       return { key: memoryKey(gpa), undo: { undo: 'memory', hva, original: text(original), planted } as const };
     });
     this.journal.enter(...entries);
-    let why = 'it does not read back';
+    for (const [gpa, original] of originals) this.#planted.set(gpa, original);
+    let cause: unknown;
     try {
       this.memory.writeEach(new Map(places.map((gpa) => [gpa, breakInstruction])));
     } catch (thrown) {
-      why = messageOf(thrown);
+      cause = thrown; // which of them it is shows when they are read back
     }
     const failed = this.#withoutBreakpoint(places);
-    for (const gpa of failed) this.#planted.delete(gpa);
-    this.journal.strike(...failed.map(memoryKey));
-    const [first] = failed;
-    if (first === undefined) return;
-    throw new TargetError(`A software breakpoint cannot be written at guest physical ${hex(first)}: ${why}`);
+    this.#settle(failed);
+    if (failed.length === 0 && cause === undefined) return;
+    const where = hex(failed[0] ?? places[0] ?? 0n);
+    const why = cause === undefined ? 'it does not read back' : messageOf(cause);
+    throw new TargetError(`A software breakpoint cannot be written at guest physical ${where}: ${why}`, { cause });
   }
 
   #withoutBreakpoint(places: readonly Gpa[]): readonly Gpa[] {
@@ -181,15 +181,42 @@ export class StopPoints {
     return places.filter((_, index) => !sameBytes(found[index] ?? breakInstruction, breakInstruction));
   }
 
-  /** Takes every software breakpoint out of guest memory. What the guest wrote over one in the meantime stays. */
+  /** No breakpoint of ours stands there any more. */
+  #settle(places: readonly Gpa[]): void {
+    for (const gpa of places) this.#planted.delete(gpa);
+    this.journal.strike(...places.map(memoryKey));
+  }
+
+  /** Takes every software breakpoint out of guest memory. What the guest wrote over one in the meantime stays. SessionError
+   *  when one cannot be taken out; the others are all the same. */
   lift(): readonly Gpa[] {
     const patched = [...this.#planted.keys()];
-    const rewritten = new Set(this.#withoutBreakpoint(patched));
-    for (const gpa of rewritten) this.#rewritten.add(gpa);
-    this.memory.writeEach(new Map([...this.#planted].filter(([gpa]) => !rewritten.has(gpa))));
-    this.#planted.clear();
-    this.journal.strike(...patched.map(memoryKey));
+    try {
+      const rewritten = new Set(this.#withoutBreakpoint(patched));
+      this.memory.writeEach(new Map([...this.#planted].filter(([gpa]) => !rewritten.has(gpa))));
+      for (const gpa of rewritten) this.#rewritten.add(gpa);
+      this.#settle(patched);
+    } catch {
+      this.#liftOneByOne(); // finds the failure again, and tells of it
+    }
     return patched;
+  }
+
+  /** After a failure among many, of which some may be lifted already. */
+  #liftOneByOne(): void {
+    let failure: SessionError | undefined;
+    for (const [gpa, original] of [...this.#planted]) {
+      try {
+        const bytes = this.memory.readNow(gpa, breakInstruction.length);
+        if (sameBytes(bytes, breakInstruction)) this.memory.writeNow(gpa, original);
+        else if (!sameBytes(bytes, original)) this.#rewritten.add(gpa);
+        this.#settle([gpa]);
+      } catch (cause) {
+        const what = `The breakpoint at guest physical ${hex(gpa)} cannot be taken out: ${messageOf(cause)}`;
+        failure ??= new SessionError(what, { cause });
+      }
+    }
+    if (failure) throw failure;
   }
 
   /** The argument of KVM_SET_GUEST_DEBUG for a run, or for a step of one vCPU, in which only watchpoints are armed. A

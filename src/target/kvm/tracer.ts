@@ -64,7 +64,7 @@ export class Tracer {
     else this.#lookSoon();
   };
 
-  /** `onDeath` hears of every watched thread or child that ended, at once, whether or not anybody waits. */
+  /** `onDeath` hears of every watched thread or child that ended, in a turn of the event loop or sooner, whether or not anybody waits. */
   constructor(private readonly onDeath: (tid: number, status: WaitStatus) => void) {
     process.on('SIGCHLD', this.#onChild);
   }

@@ -14,8 +14,7 @@ import { Gva } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import type { VirtualMemory } from '../../base/memory.ts';
 import type { Vcpu } from '../target.ts';
-import type { Batch } from './batch.ts';
-import { guestDebug, Kvm } from './kvmAbi.ts';
+import { addGuestDebug } from './batch.ts';
 import type { StopPoints } from './stopPoints.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import type { VcpuRegisters } from './vcpuRegisters.ts';
@@ -34,17 +33,6 @@ const stateNames = ['pc', 'pstate', 'spsr_el1', 'elr_el1'] as const;
 
 /** `stepUnwatched`: with the watchpoints off. `leave`: the vCPU runs on from where the step ends. */
 export type StepMode = 'step' | 'stepUnwatched' | 'leave';
-
-/** Adds the calls that set the debug registers of vCPUs, or take everything out of them; returns their numbers in the
- *  batch. */
-export function addGuestDebug(
-  batch: Batch,
-  threads: readonly VcpuThread[],
-  debug: Uint8Array = new Uint8Array(guestDebug.size),
-): readonly number[] {
-  const fds = threads.map(({ fd = -1 }) => fd);
-  return batch.ioctlOfEach('KVM_SET_GUEST_DEBUG', fds, Kvm.SET_GUEST_DEBUG, debug);
-}
 
 export class VcpuStepper {
   constructor(
@@ -110,7 +98,7 @@ export class VcpuStepper {
 
   #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
     const batch = thread.batch();
-    const [armed = -1] = addGuestDebug(batch, [thread], debug);
+    const [armed = -1] = addGuestDebug(batch, [thread.fd ?? -1], debug);
     const masked = this.registers.addWrite(batch, thread, 'pstate', pstate);
     thread.run(batch);
     batch.checked(armed);
@@ -121,7 +109,7 @@ export class VcpuStepper {
   /** After a failure in the middle: disarms, and gives the guest its own interrupt masks back. */
   #undo(thread: VcpuThread, before: BeforeStep): void {
     const batch = thread.batch();
-    const [disarmed = -1] = addGuestDebug(batch, [thread]);
+    const [disarmed = -1] = addGuestDebug(batch, [thread.fd ?? -1]);
     thread.run(batch);
     batch.checked(disarmed);
     this.registers.invalidate(thread);
@@ -161,7 +149,7 @@ export class VcpuStepper {
   /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */
   #finish(thread: VcpuThread, plan: ReturnType<typeof planStep>, stays: boolean): void {
     const batch = thread.batch();
-    const [disarmed = -1] = addGuestDebug(batch, [thread]);
+    const [disarmed = -1] = addGuestDebug(batch, [thread.fd ?? -1]);
     const unmask = likelyUnmask(plan);
     const unmasked = unmask && this.registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
     const needed = ['pc', ...(unmask ? [] : ['pstate']), 'spsr_el1', 'elr_el1', 'vbar_el1'];

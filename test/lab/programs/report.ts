@@ -1,5 +1,5 @@
 /** What a test program in the lab tells the test outside: one line of JSON for each event of a check. */
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { threadStates } from '../threadStates.ts';
 
 export type Report =
@@ -55,7 +55,9 @@ export async function check(
     await within(timeout, 'the check', body());
   } catch (thrown) {
     error = describe(thrown);
-    if (thrown instanceof TooLong) error += `\n${execFileSync('/bin/sh', ['-c', threadStates], { encoding: 'utf8' })}`;
+    // Not by a call that throws: the error and the cleanups are worth more.
+    if (thrown instanceof TooLong)
+      error += `\n${spawnSync('/bin/sh', ['-c', threadStates], { encoding: 'utf8' }).stdout}`;
   }
   for (const cleanup of keep ? [] : cleanups.splice(0).reverse()) {
     try {
