@@ -55,7 +55,8 @@ function describeVm(pid: number): KvmDescriptors {
 }
 
 /** Seizes the vCPU threads and parks them. On failure the process is as it was. `openJournal` is called once it is sure
- *  that there is a VM to attach to. */
+ *  that there is a VM to attach to. Precondition: not a child that node:child_process started, because libuv would take
+ *  the stops of its first thread from the tracer. */
 export async function attachVmm(
   request: AttachRequest,
   openJournal: () => Journal,

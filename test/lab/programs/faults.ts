@@ -79,7 +79,7 @@ await check('attach to processes that are no VMM', async () => {
 });
 
 await check('attach to a VM that is debugged already', async () => {
-  const vm = startLinux(vmm, 'guest.do=ticks');
+  const vm = await startLinux(vmm, 'guest.do=ticks');
   await vm.output.waitFor(/GUEST-TICK 1/);
   const first = debuggerAs(undefined, 'quiet', `${vm.pid}`);
   await first.output.waitFor(/READY/);
@@ -92,9 +92,8 @@ await check('attach to a VM that is debugged already', async () => {
 await check(
   'attach to a VM that is paused',
   async () => {
-    const vm = startLinux('qemu', 'guest.do=ticks', { paused: true });
+    const vm = await startLinux('qemu', 'guest.do=ticks', { paused: true });
     await until('it has its vCPUs', () => kvmDescriptors(vm.pid).vcpus.size === 2);
-    // By another process: libuv takes the stops of a child's first thread for its end.
     const refusal = await debuggerAs(undefined, 'quiet', `${vm.pid}`).output.waitFor(/REFUSED (.*)\n/);
     assert.match(refusal[1] ?? '', /^UserError: .*does not run: it is paused/);
     for (const line of imprint(vm.pid)) assert.doesNotMatch(line, /TracerPid:\s*[1-9]/);
@@ -106,7 +105,7 @@ await check(
 await check(
   'the guardian is killed while breakpoints are set',
   async () => {
-    const vm = startLinux(vmm, 'guest.do=ticks');
+    const vm = await startLinux(vmm, 'guest.do=ticks');
     await vm.output.waitFor(/GUEST-TICK 1/);
     const target = await attach(vm.pid);
     const [pc = 0n] = [...(await target.readRegisters(0, ['pc'])).values()];
@@ -130,7 +129,7 @@ await check(
     const yama = '/proc/sys/kernel/yama/ptrace_scope';
     chmodSync('/dev/kvm', 0o666);
     chmodSync('/tmp', 0o1777);
-    const other = startLinux(vmm, 'guest.do=ticks');
+    const other = await startLinux(vmm, 'guest.do=ticks');
     await other.output.waitFor(/GUEST-TICK 1/);
     const before = imprint(other.pid);
     const [, refusal] = await debuggerAs(user, 'quiet', `${other.pid}`).output.waitFor(/REFUSED (.*)\n/);
@@ -147,7 +146,7 @@ await check(
     const scope = readFileSync(yama, 'utf8');
     afterwards(() => writeFileSync(yama, scope));
     writeFileSync(yama, '1');
-    const own = startLinux(vmm, 'guest.do=ticks', { user: Number(user) });
+    const own = await startLinux(vmm, 'guest.do=ticks', { user: Number(user) });
     await own.output.waitFor(/GUEST-TICK 1/);
     const [, restricted] = await debuggerAs(user, 'quiet', `${own.pid}`).output.waitFor(/REFUSED (.*)\n/);
     assert.match(restricted ?? '', /^UserError: Not allowed .*Yama .*ptrace_scope is 1.*sysctl/);

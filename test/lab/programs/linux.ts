@@ -91,7 +91,7 @@ async function runs(): Promise<void> {
 
 /** A guest in user space, whose vCPUs loop over system calls and which prints a tick each second. */
 async function spinning(vmm: Vmm, ticks = 0): Promise<RunningVm> {
-  const vm = startLinux(vmm, `nowatchdog guest.do=spin guest.ticks=${ticks}`, { cpus: 2 });
+  const vm = await startLinux(vmm, `nowatchdog guest.do=spin guest.ticks=${ticks}`, { cpus: 2 });
   await vm.output.waitFor(/GUEST-TICK 1/);
   return vm;
 }

@@ -17,7 +17,7 @@ const sum = /SUM ([0-9a-f]{16})/;
 const interruptVectors = [0x280n, 0x300n, 0x380n, 0x480n, 0x500n, 0x580n];
 
 async function stepped(vmm: Vmm, count: number): Promise<void> {
-  const free = startLinux(vmm, parameters, guest);
+  const free = await startLinux(vmm, parameters, guest);
   assert.deepEqual(await within(120_000, 'the end of the VM', free.ended), { code: 0, signal: undefined });
   const [, expected] = sum.exec(free.output.text) ?? assert.fail(free.output.text);
 

@@ -40,7 +40,7 @@ class Passages {
 }
 
 async function simultaneousHits(vmm: Vmm, cpus: number, rounds: number): Promise<void> {
-  const vm = startLinux(vmm, 'nowatchdog guest.do=spin', { cpus });
+  const vm = await startLinux(vmm, 'nowatchdog guest.do=spin', { cpus });
   await vm.output.waitFor(/GUEST-TICK 1/, { timeout: 120_000 });
   const target = await attach(vm.pid);
   assert.equal(target.vcpus.length, cpus);

@@ -1,5 +1,5 @@
 /** Virtual machines for the test programs in the lab: started by the connector under test, or by themselves. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
@@ -102,24 +102,10 @@ export const launchLinux = (
 ): Promise<LaunchedVm> => launch(guestWords(guestCommand(vmm, parameters, options)), exitTrap);
 
 /** A VMM that nobody debugs yet. */
-export class RunningVm {
+export interface RunningVm {
   readonly output: Transcript;
   readonly ended: Promise<ExitStatus>;
   readonly pid: number;
-
-  constructor(child: ChildProcess) {
-    if (!child.stdout || child.pid === undefined) throw new Error('the VMM did not start');
-    this.pid = child.pid;
-    this.output = new Transcript(child.stdout);
-    this.ended = once(child, 'exit').then(([code, signal]) => ({
-      code: code ?? undefined,
-      signal: signal ?? undefined,
-    }));
-    afterwards(async () => {
-      child.kill('SIGKILL');
-      await this.ended;
-    });
-  }
 }
 
 export interface StartOptions extends GuestOptions {
@@ -127,16 +113,41 @@ export interface StartOptions extends GuestOptions {
   readonly user?: number;
 }
 
-export function start(argv: readonly [string, ...string[]], { user }: StartOptions = {}): RunningVm {
-  const [program, ...rest] = argv;
+/** A shell's status above 128 stands for a signal. */
+const shellStatus = (status: number): ExitStatus =>
+  status > 128 ? { code: undefined, signal: status - 128 } : { code: status, signal: undefined };
+
+// The VMM is not this process's own child: libuv waits for its children by itself, and would take the stops of one's
+// first thread from the tracer. It says its pid on descriptor 3. One pipe for both outputs, and a standard input that
+// stays open: kvmtool ends when it closes.
+const asGrandchild = `sh -c 'echo $$ >&3; exec "$@" 2>&1 3>&-' sh "$@"; exit $?`;
+
+export async function start(argv: readonly [string, ...string[]], { user }: StartOptions = {}): Promise<RunningVm> {
   const as = user === undefined ? {} : { uid: user, gid: user, env: { ...process.env, HOME: '/tmp' } };
-  // One pipe for both, and a standard input that stays open: kvmtool ends when it closes.
-  return new RunningVm(spawn('/bin/sh', ['-c', 'exec "$@" 2>&1', 'sh', program, ...rest], { stdio: 'pipe', ...as }));
+  const child = spawn('/bin/sh', ['-c', asGrandchild, 'sh', ...argv], {
+    stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
+    detached: true, // a process group, to be ended together
+    ...as,
+  });
+  // Not `exit`: the VMM may outlive the shell by a moment.
+  const ended = once(child, 'close').then(([status, signal]) =>
+    signal === null ? shellStatus(status) : { code: undefined, signal },
+  );
+  afterwards(async () => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      process.kill(-child.pid, 'SIGKILL');
+    }
+    await ended;
+  });
+  const [, stdout, , pids] = child.stdio;
+  const [, pid] = await new Transcript(pids as Readable).waitFor(/(\d+)\n/);
+  return { pid: Number(pid), output: new Transcript(stdout as Readable), ended };
 }
 
-export const startLinux = (vmm: Vmm, parameters: string, options?: StartOptions): RunningVm =>
+export const startLinux = (vmm: Vmm, parameters: string, options?: StartOptions): Promise<RunningVm> =>
   start(guestWords(guestCommand(vmm, parameters, options)), options);
 
+/** Precondition: not a child of this process (see `start`). */
 export const attach = async (pid: number, exitTrap: ExitTrapChoice = 'auto'): Promise<Target> => {
   const target = await connector.attach({ pid, exitTrap }, new AbortController().signal);
   afterwards(() => target.detach());
