@@ -275,6 +275,7 @@ round:
 	class	5			// exception returns
 	adr	x0, user
 	add	x0, x0, x23
+	msr	daifset, #2		// an interrupt would leave its own in ELR_EL1 and SPSR_EL1
 	msr	elr_el1, x0
 	msr	spsr_el1, xzr
 	adr	x30, 1f
@@ -285,6 +286,7 @@ round:
 	fold	x2
 	adr	x0, user
 	add	x0, x0, x23
+	msr	daifset, #2
 	msr	elr_el1, x0
 	ldr	x1, =0x90000340
 	msr	spsr_el1, x1
@@ -292,6 +294,7 @@ round:
 	eret
 1:	fold	x0
 	adr	x0, 1f
+	msr	daifset, #2
 	msr	elr_el1, x0
 	ldr	x0, =0x60000044		// EL1t, F
 	msr	spsr_el1, x0
@@ -312,6 +315,7 @@ round:
 1:	mrs	x0, daif
 	fold	x0
 	adr	x0, 1f			// there is no EL2 to return to: the state is illegal
+	msr	daifset, #2
 	msr	elr_el1, x0
 	mov	x0, #0x9
 	msr	spsr_el1, x0
