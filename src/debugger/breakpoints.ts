@@ -104,6 +104,9 @@ export interface BreakpointChanges {
   readonly others: readonly BreakpointStatus[];
 }
 
+/** Whether a step that arrives at it is a hit, also while it is hidden from the guest. */
+const countsSteps = (site: Site): boolean => site.kind === 'code' && (site.placed !== undefined || site.isHidden);
+
 /** Everything the user wants to stop at. Preconditions of the asynchronous calls: stopped, visibly or not. */
 export class Breakpoints {
   readonly placement: Placement;
@@ -202,10 +205,19 @@ export class Breakpoints {
   /** The breakpoints at an address that a step arrived at. */
   at(address: Gva): readonly Breakpoint[] {
     return [...this.#all.values()].filter((breakpoint) =>
-      breakpoint.sites.some(
-        (site) => site.kind === 'code' && (site.placed || site.isHidden) && site.address === address,
-      ),
+      breakpoint.sites.some((site) => countsSteps(site) && site.address === address),
     );
+  }
+
+  /** The first address after `from` and before `to` that a step must not run past. */
+  firstBetween(from: Gva, to: Gva): Gva | undefined {
+    return [...this.#all.values()]
+      .flatMap(({ sites }) => sites.filter(countsSteps).map(({ address }) => address))
+      .filter((address) => address > from && address < to)
+      .reduce<Gva | undefined>(
+        (first, address) => (first === undefined || address < first ? address : first),
+        undefined,
+      );
   }
 
   async #add(request: BreakpointRequest, context: StopContext, vcpu: Vcpu): Promise<Breakpoint> {

@@ -184,14 +184,16 @@ export class Execution {
     }
   }
 
-  /** Executes one instruction of one vCPU. A breakpoint at the address it arrives at counts as hit. */
-  async step(vcpu: Vcpu): Promise<Movement> {
+  /** Executes one instruction of one vCPU, or with `end` more of the code up to there (`Target.step`). A breakpoint at the
+   *  address it arrives at counts as hit. */
+  async step(vcpu: Vcpu, end?: Gva): Promise<Movement> {
     for (;;) {
       await this.#runHeld();
       if (this.#pauseWanted) return this.#paused(vcpu);
+      const limit = end && (this.breakpoints.firstBetween(await this.context.pc(vcpu), end) ?? end);
       this.context.end();
       this.#stepped = true;
-      const movement = await this.#classify(await this.target.step(vcpu), new Map(), vcpu);
+      const movement = await this.#classify(await this.target.step(vcpu, limit), new Map(), vcpu);
       if (movement) return movement;
     }
   }

@@ -77,8 +77,8 @@ export class SerialTarget {
     return this.#inTurn(() => this.#move(() => this.target.resume()));
   }
 
-  step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
-    return this.#inTurn(() => this.#move(() => this.target.step(vcpu)));
+  step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]> {
+    return this.#inTurn(() => this.#move(() => this.target.step(vcpu, end)));
   }
 
   interrupt(): void {

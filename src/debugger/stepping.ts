@@ -130,7 +130,7 @@ class Stepper {
     for (let count = 1; ; count++) {
       const before = await this.#pc();
       const turn = count % instructionsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
-      const { kind, movement } = turn ?? (await this.#advance(step === 'next'));
+      const { kind, movement } = turn ?? (await this.#advance(step === 'next', current));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
         const entered = await this.#enter(before);
@@ -138,7 +138,7 @@ class Stepper {
       }
       let returned = kind === 'return';
       let pc = await this.#pc();
-      if (step === 'next' && (kind === 'jump' || kind === 'branch') && this.#isTailCall(around, pc)) {
+      if (step === 'next' && kind !== 'call' && kind !== 'return' && this.#isTailCall(around, pc)) {
         const left = await this.#leave();
         if (left) return left;
         returned = true;
@@ -174,7 +174,7 @@ class Stepper {
     for (let count = 1; ; count++) {
       const row = this.symbols?.lineAt(await this.#pc());
       const turn = row && count % instructionsOfATurn === 0 ? await this.#turn(row, false) : undefined;
-      const { movement } = turn ?? (await this.#advance(true));
+      const { movement } = turn ?? (await this.#advance(true, row));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (!this.#isInlinedIn(caller, await this.#pc())) return { movement: this.#here(), completedOn: this.vcpu };
     }
@@ -225,7 +225,7 @@ class Stepper {
     for (let count = 0; count < prologueLimit; count++) {
       const here = await this.#pc();
       if (here === end || (count > 0 && !this.#inFunction(here, found?.symbol.name))) break;
-      const { movement } = await this.#advance(true);
+      const { movement } = await this.#advance(true, { start: here, end });
       if (!this.#done(movement)) return { movement, completedOn: undefined };
     }
     return { movement: this.#here(), completedOn: this.vcpu };
@@ -248,18 +248,17 @@ class Stepper {
     return undefined;
   }
 
-  // One instruction; a call is run through when `over`.
-  async #advance(over: boolean): Promise<Advance> {
+  // One instruction, or more of the code of `within` at once. A call is run through when `over`.
+  async #advance(over: boolean, within?: Pick<LineRow, 'start' | 'end'>): Promise<Advance> {
     const kind = await this.#kind();
     const pc = await this.#pc();
-    const waypoint = over && kind === 'call' ? await this.#behind(pc) : undefined;
-    const movement = await this.execution.step(this.vcpu);
-    if (!waypoint || !this.#done(movement)) return { kind, movement };
-    // A call that did not go anywhere (taken exception, `bl .+4`) is complete.
-    if ((await this.#pc()) === waypoint.address) return { kind, movement };
-    const whole = await this.execution.run([waypoint], this.vcpu);
-    this.#arrived(whole);
-    return { kind, movement: whole };
+    if (over && kind === 'call') {
+      const movement = await this.execution.run([await this.#behind(pc)], this.vcpu);
+      this.#arrived(movement);
+      return { kind, movement };
+    }
+    const end = within && inRow(pc, within) ? Gva(within.end) : undefined;
+    return { kind, movement: await this.execution.step(this.vcpu, end) };
   }
 
   /** The instruction behind the call at `address`, in the frame that is current now or was before the call. */
@@ -323,4 +322,4 @@ class Stepper {
   }
 }
 
-const inRow = (pc: bigint, row: LineRow): boolean => pc >= row.start && pc < row.end;
+const inRow = (pc: bigint, row: Pick<LineRow, 'start' | 'end'>): boolean => pc >= row.start && pc < row.end;

@@ -123,8 +123,11 @@ export interface Target {
    *  out. A vCPU that stands at a stop point executes that instruction first, alone. At least one event. */
   resume(): Promise<readonly StopEvent[]>;
   /** Executes exactly one instruction of `vcpu` with interrupts held off where the target can; the other vCPUs stay
-   *  held. No stop point is planted. Ends early with the events that say so when interrupted. */
-  step(vcpu: Vcpu): Promise<readonly StopEvent[]>;
+   *  held. No stop point is planted. Ends early with the events that say so when interrupted.
+   *
+   *  With `end`, an address ahead, a target that can do that without the guest being able to tell executes more of the code
+   *  that runs straight on from the pc: not past `end`, not past the address of a stop point, and not past a branch. */
+  step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]>;
   /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. Harmless when nothing is pending. */
   interrupt(): void;
 

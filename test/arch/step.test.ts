@@ -126,8 +126,9 @@ test('in AArch32 bit 9 is the endianness, which the step leaves alone', () => {
 test('an exception anywhere in a sequence of several instructions is taken by the step', () => {
   const LDXR = 0xc85f7e62;
   const entered = (elr: bigint) => ({ ...result(0x3c5n, VBAR + 0x200n, 0x2000_0005n | HELD, elr) });
-  const plan = planStep(LDXR, state(0x5n), 16n);
-  for (const offset of [0n, 12n]) {
+  const plan = planStep(LDXR, state(0x5n), { length: 16n, exits: [PC + 16n, PC - 0x8000n] });
+  // The last is a branch to where nothing can be fetched.
+  for (const offset of [0n, 12n, -0x8000n]) {
     assert.deepEqual(finishStep(plan, entered(PC + offset)), { spsr_el1: 0x2000_0005n });
   }
   assert.deepEqual(finishStep(plan, result(0x6000_0005n | HELD, PC + 16n)), { pstate: 0x6000_0005n });

@@ -135,7 +135,7 @@ test('a step that needs a breakpoint it cannot have ends with a reason', async (
   target.load(addressOf('start_kernel', 5), Uint8Array.of(0x63, 0x04, 0x00, 0x91));
   const stop = await step('next', 'instruction');
   assert.match(stop.description, /The step needs a breakpoint at 0x.*0 of the vCPU's 0 hardware breakpoints/);
-  assert.equal(target.get(0, 'pc'), addressOf('helper'));
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 4));
 });
 
 test('a line that waits for another vCPU is left when that has had its turn', async () => {
@@ -177,6 +177,26 @@ test('a step arrives where the access to data that is watched, but not to be sto
   const stop = await step('next', 'line');
   assert.equal(stop.reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('waiter', 2));
+});
+
+test('a line is stepped by stretches of its code, of which none passes a breakpoint', async () => {
+  const target = inHelper();
+  const { instance, step } = debug(target);
+  const from = addressOf('start_kernel');
+  for (const { breakpoint, end, steps } of [
+    { breakpoint: undefined, end: addressOf('start_kernel', 2), steps: 1 },
+    { breakpoint: Gva(from + 4n), end: addressOf('start_kernel', 1), steps: 1 },
+  ]) {
+    target.set(0, 'pc', from);
+    target.steps = 0;
+    if (breakpoint !== undefined) {
+      await instance.setBreakpoints([{ kind: 'instruction', address: breakpoint }], () => true);
+    }
+    const stop = await step('next', 'line');
+    assert.equal(stop.reason, breakpoint === undefined ? 'step' : 'instruction breakpoint');
+    assert.equal(target.get(0, 'pc'), end);
+    assert.equal(target.steps, steps);
+  }
 });
 
 /** The body of the loop in start_kernel() is that of a function inlined there. */

@@ -1,6 +1,7 @@
 // A guest in memory: a few arm64 instructions are interpreted, so that breakpoints, steps and stacks are real.
 
 import { aarch64 } from '../../src/arch/aarch64/aarch64.ts';
+import { decodeWord } from '../../src/arch/aarch64/instructions.ts';
 import type { RegisterDescription, RegisterValues } from '../../src/arch/architecture.ts';
 import { Gpa, Gva } from '../../src/base/address.ts';
 import { MemoryFault, TargetError } from '../../src/base/errors.ts';
@@ -190,10 +191,19 @@ export class FakeTarget implements Target {
     }
   }
 
-  async step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
+  /** Steps that were asked for. */
+  steps = 0;
+  async step(vcpu: Vcpu, end: Gva = Gva(0n)): Promise<readonly StopEvent[]> {
     this.#check('step');
-    const event = this.#execute(vcpu);
-    return [event ?? { kind: 'step', vcpu, pc: this.#pc(vcpu) }];
+    this.steps += 1;
+    for (;;) {
+      const before = this.#pc(vcpu);
+      const event = this.#execute(vcpu);
+      const pc = this.#pc(vcpu);
+      const goesStraight = decodeWord(Number(this.#word(pc, 4))).kind === 'other';
+      const goesOn = pc === before + 4n && pc < end && this.#at(vcpu).length === 0 && goesStraight;
+      if (event || !goesOn) return [event ?? { kind: 'step', vcpu, pc }];
+    }
   }
 
   async detach(): Promise<void> {

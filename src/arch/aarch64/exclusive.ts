@@ -2,6 +2,7 @@
 // clears the monitor that the store-exclusive asks (Arm ARM, DDI 0487, B2.17 "Synchronization and semaphores").
 
 import { decodeWord, isWaitForEvent, isWaitForInterrupt, maskInstruction } from './instructions.ts';
+import type { Stretch } from './stretch.ts';
 
 type Pattern = readonly [mask: number, value: number];
 
@@ -23,19 +24,12 @@ const stores: readonly Pattern[] = [
 /** Instructions of a sequence at most; B2.17.5 asks for no more than 128 bytes between the two. */
 export const longestSequence = 32;
 
-export interface ExclusiveSequence {
-  /** Bytes from the load-exclusive to the end of the store-exclusive. */
-  readonly length: bigint;
-  /** Where it can be left for: behind the store, and where branches go. Never within. */
-  readonly exits: readonly bigint[];
-}
-
 export const isLoadExclusive = (word: number): boolean => anyOf(word, loads);
 export const isStoreExclusive = (word: number): boolean => anyOf(word, stores);
 
 /** The sequence that begins with a load-exclusive at `start`, the address of `words[0]`. Undefined when there is none
  *  that runs straight to its store-exclusive: it is then stepped as any other code. */
-export function exclusiveSequence(start: bigint, words: readonly number[]): ExclusiveSequence | undefined {
+export function exclusiveSequence(start: bigint, words: readonly number[]): Stretch | undefined {
   if (!isLoadExclusive(words[0] ?? 0)) return undefined;
   const targets = new Set<bigint>();
   for (const [index, word] of words.slice(0, longestSequence).entries()) {

@@ -5,12 +5,13 @@
 // the guest's own: the instructions that read, write or restore the masks, and SPSR_EL1 when the instruction took an
 // exception. Arm ARM (DDI 0487) C5.2 DAIF, D1.3 "Exception entry", D2.10 "Software Step exceptions".
 //
-// An exclusive sequence (exclusive.ts) is one step: it is run to where it is left. WFI is not executed at all: nothing
+// A stretch of code (stretch.ts) and an exclusive sequence (exclusive.ts) can be one step: it is run to where it is left. WFI is not executed at all: nothing
 // that is held off may be what it waits for, and the PE may leave it at any time and for any reason (C6.2 WFI).
 
 import { vectorOffset } from './exception.ts';
 import { isWaitForInterrupt, type MaskInstruction, maskInstruction } from './instructions.ts';
 import { exceptionLevel, isAArch32, MODE_EL1H, PSTATE_DAIF, PSTATE_MODE, Pstate } from './pstate.ts';
+import type { Stretch } from './stretch.ts';
 
 /** The bits that are the debugger's during the step. Bit 9 is left alone: PSTATE.D does not mask a step that KVM takes
  *  to EL2, and in AArch32 the bit is CPSR.E. */
@@ -30,19 +31,19 @@ export interface StepPlan {
   readonly pstate: bigint;
   /** Set when the instruction deals with the masks itself. */
   readonly instruction: MaskInstruction | undefined;
-  /** Bytes of code that the step covers: one instruction, or an exclusive sequence. */
-  readonly length: bigint;
+  /** The code that the step covers, where that is more than one instruction. */
+  readonly stretch: Stretch | undefined;
 }
 
 /** Register values by name, to be written; empty when there is nothing to do. */
 export type RegisterWrites = Readonly<Record<string, bigint>>;
 
-/** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`, or `length` bytes of code that begin
- *  with it and leave the masks alone. */
-export function planStep(instruction: number, before: BeforeStep, length = 4n): StepPlan {
+/** How to step `instruction`, the word at `before.pc`, of a vCPU in state `before`, or a stretch of code that begins with it
+ *  and leaves the masks alone. */
+export function planStep(instruction: number, before: BeforeStep, stretch?: Stretch): StepPlan {
   // AArch32 runs at EL0 only, where it cannot change A, I and F.
   const masks = isAArch32(before.pstate) ? undefined : maskInstruction(instruction);
-  return { before, pstate: before.pstate | HELD, instruction: masks, length };
+  return { before, pstate: before.pstate | HELD, instruction: masks, stretch };
 }
 
 /** What to write in place of a step of `instruction` that is not to be executed; undefined for all others. */
@@ -131,16 +132,18 @@ export function likelyUnmask(plan: StepPlan): { readonly mask: bigint; readonly 
 
 /** Whether the step ended at the first instruction of a synchronous exception handler at EL1. SError and interrupts
  *  were held off. A step that takes an exception ends there: it makes the step pending (D2.10). */
-function tookException({ before, length }: StepPlan, after: StepResult): boolean {
+function tookException({ before, stretch }: StepPlan, after: StepResult): boolean {
   if (exceptionLevel(before.pstate) > 1) return false;
   const entered = (after.pstate & (PSTATE_MODE | PSTATE_DAIF)) === (MODE_EL1H | PSTATE_DAIF);
-  // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on. Within a sequence, any of it.
+  // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on. Of a stretch, any of it; and where it is
+  // left for, if nothing can be fetched from there.
   const returnOffset = after.elr_el1 - before.pc;
+  const isOfStep =
+    (returnOffset >= 0n && returnOffset <= (stretch?.length ?? 4n)) || stretch?.exits.includes(after.elr_el1);
   return (
     entered &&
     after.pc === exceptionHandler(after.vbar_el1, before.pstate) &&
-    returnOffset >= 0n &&
-    returnOffset <= length &&
+    isOfStep === true &&
     (after.spsr_el1 & HELD) === HELD &&
     (after.spsr_el1 & PSTATE_MODE) === (before.pstate & PSTATE_MODE)
   );

@@ -477,11 +477,11 @@ export class KvmTarget implements Target {
     this.#registers.write(thread, { ...reinjectBreakpoint(state, immediate, { mte }) });
   }
 
-  step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
-    return this.#track(this.#step(this.#thread(vcpu), vcpu));
+  step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]> {
+    return this.#track(this.#step(this.#thread(vcpu), vcpu, end));
   }
 
-  async #step(thread: VcpuThread, vcpu: Vcpu): Promise<readonly StopEvent[]> {
+  async #step(thread: VcpuThread, vcpu: Vcpu, end: Gva | undefined): Promise<readonly StopEvent[]> {
     this.#registers.depart(thread);
     if (this.#giveTrapBack(thread)) {
       const pc = Gva(this.#registers.one(thread, 'pc'));
@@ -489,17 +489,19 @@ export class KvmTarget implements Target {
     }
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
-    if (standing === undefined) return this.#stepOne(thread, 'step');
+    if (standing === undefined) return this.#stepOne(thread, 'step', end);
     const isWatched = standing.watch && this.#registers.one(thread, 'pc') === standing.pc;
-    const events = isWatched ? await this.#leaveWatchpoint(thread, standing.pc) : await this.#stepOne(thread, 'step');
+    const events = isWatched
+      ? await this.#leaveWatchpoint(thread, standing.pc)
+      : await this.#stepOne(thread, 'step', end);
     this.#keepStanding(thread, standing, events);
     return events;
   }
 
-  async #stepOne(thread: VcpuThread, mode: StepMode): Promise<readonly StopEvent[]> {
+  async #stepOne(thread: VcpuThread, mode: StepMode, end?: Gva): Promise<readonly StopEvent[]> {
     const vcpu = thread.index ?? 0;
     const { outcomes, exits, ends, isInstead } = await this.#stepper
-      .step(thread, mode)
+      .step(thread, mode, end)
       .finally(() => this.#tables.forget());
     if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     const events = new Map<Vcpu, StopEvent>();

@@ -10,6 +10,7 @@ import {
   likelyUnmask,
   planStep,
 } from '../../arch/aarch64/step.ts';
+import { longestStretch, type Stretch, straightStretch } from '../../arch/aarch64/stretch.ts';
 import { Gva } from '../../base/address.ts';
 import { TargetError } from '../../base/errors.ts';
 import type { VirtualMemory } from '../../base/memory.ts';
@@ -23,10 +24,23 @@ import type { VcpuThread } from './vcpuThread.ts';
 export interface SteppedVcpu {
   readonly outcomes: readonly RunOutcome[];
   readonly exits: readonly DebugExit[];
-  /** Where a step over an exclusive sequence ends: hardware breakpoints of the step's own. */
+  /** Where a step over several instructions ends: hardware breakpoints of the step's own. */
   readonly ends: readonly Gva[] | undefined;
   /** The step is complete without that the vCPU has run. */
   readonly isInstead: boolean;
+}
+
+/** Code that is run as one step. */
+interface Run {
+  readonly stretch: Stretch;
+  readonly ends: readonly Gva[];
+}
+
+/** Instructions from `pc` to `end` that are worth looking at: one where that is not ahead. */
+function instructionsTo(pc: bigint, end: Gva | undefined): number {
+  const distance = end === undefined ? 0n : (end - pc) >> 2n;
+  if (distance <= 1n) return 1;
+  return distance < BigInt(longestStretch) ? Number(distance) : longestStretch;
 }
 
 const stateNames = ['pc', 'pstate', 'spsr_el1', 'elr_el1'] as const;
@@ -44,29 +58,33 @@ export class VcpuStepper {
     private readonly memory: (vcpu: Vcpu) => VirtualMemory,
   ) {}
 
-  /** Precondition: all vCPUs are parked; they are again afterwards, also when it fails, and the guest's PSTATE is its own. */
-  async step(thread: VcpuThread, mode: StepMode): Promise<SteppedVcpu> {
+  /** One instruction, or with `end` as much of the code up to there as runs straight on. Precondition: all vCPUs are parked;
+   *  they are again afterwards, also when it fails, and the guest's PSTATE is its own. */
+  async step(thread: VcpuThread, mode: StepMode, end?: Gva): Promise<SteppedVcpu> {
     const { group, registers } = this;
     const { journal } = group;
     const fd = thread.fd ?? -1;
     const state = registers.read(thread, stateNames);
     const before = Object.fromEntries(stateNames.map((name) => [name, state.get(name) ?? 0n])) as unknown as BeforeStep;
     // Nothing there to decode: the step takes the instruction abort, which needs no special care.
-    const [instruction = 0] = await this.#instructionsAt(thread.index ?? 0, Gva(before.pc), 1);
+    const words = await this.#instructionsAt(thread.index ?? 0, Gva(before.pc), instructionsTo(before.pc, end));
+    const [instruction = 0] = words;
     const instead = insteadOfStep(instruction, before);
     if (instead !== undefined) {
       registers.write(thread, instead);
       return { outcomes: [], exits: [], ends: undefined, isInstead: true };
     }
-    const sequence = isLoadExclusive(instruction) ? await this.#sequenceAt(thread, before) : undefined;
-    const plan = planStep(instruction, before, sequence?.length);
+    const run = isLoadExclusive(instruction)
+      ? await this.#sequenceAt(thread, before)
+      : this.#straightOn(thread, before, words);
+    const plan = planStep(instruction, before, run?.stretch);
     const key = `step ${fd}`;
     const bits = `${before.pstate & PSTATE_DAIF}`;
     journal.enter({ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } });
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
-      this.#arm(thread, plan.pstate, this.points.guestDebug(mode === 'stepUnwatched' ? mode : 'step', sequence?.ends));
+      this.#arm(thread, plan.pstate, this.points.guestDebug(mode === 'stepUnwatched' ? mode : 'step', run?.ends));
       outcomes = await group.run([thread], async (exit) => {
         exits.push(exit);
         return 'stop';
@@ -77,7 +95,7 @@ export class VcpuStepper {
       throw thrown;
     }
     journal.strike(key);
-    return { outcomes, exits, ends: sequence?.ends, isInstead: false };
+    return { outcomes, exits, ends: run?.ends, isInstead: false };
   }
 
   /** Whether a vCPU stands at a store-exclusive. */
@@ -93,7 +111,7 @@ export class VcpuStepper {
     const { registers } = this;
     const pc = registers.one(thread, 'pc');
     const sequence = await this.#sequenceAt(thread, { pc, pstate: registers.one(thread, 'pstate') });
-    return sequence !== undefined && pc + sequence.length === store + 4n;
+    return sequence !== undefined && pc + sequence.stretch.length === store + 4n;
   }
 
   #arm(thread: VcpuThread, pstate: bigint, debug: Uint8Array): void {
@@ -134,16 +152,32 @@ export class VcpuStepper {
     return [];
   }
 
-  /** The exclusive sequence a vCPU stands at, and where a run of it ends: where it is left, and at the handler of an
-   *  exception in it. Undefined when there is none, or too few hardware breakpoints for that. */
-  async #sequenceAt(
+  /** The exclusive sequence a vCPU stands at. */
+  async #sequenceAt(thread: VcpuThread, { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>): Promise<Run | undefined> {
+    if (isAArch32(pstate)) return undefined;
+    const words = await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence);
+    return this.#runOf(thread, exclusiveSequence(pc, words), pstate);
+  }
+
+  /** The straight code a vCPU stands at, up to the next stop point. */
+  #straightOn(
     thread: VcpuThread,
     { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>,
-  ): Promise<{ readonly length: bigint; readonly ends: readonly Gva[] } | undefined> {
-    if (isAArch32(pstate)) return undefined;
-    const found = exclusiveSequence(pc, await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence));
-    const ends = found && [...found.exits, exceptionHandler(this.registers.one(thread, 'vbar_el1'), pstate)].map(Gva);
-    return ends && ends.length <= this.hardwareBreakpoints ? { length: found.length, ends } : undefined;
+    words: readonly number[],
+  ): Run | undefined {
+    if (words.length < 2 || isAArch32(pstate)) return undefined;
+    const next = words.findIndex(
+      (_, index) => index > 0 && this.points.executionAt(Gva(pc + BigInt(4 * index))).length > 0,
+    );
+    return this.#runOf(thread, straightStretch(pc, next < 0 ? words : words.slice(0, next)), pstate);
+  }
+
+  /** How to run a stretch of code: to where it is left, and to the handler of an exception in it. Undefined when there are
+   *  too few hardware breakpoints for that. */
+  #runOf(thread: VcpuThread, stretch: Stretch | undefined, pstate: bigint): Run | undefined {
+    if (stretch === undefined || stretch.exits.length >= this.hardwareBreakpoints) return undefined;
+    const handler = exceptionHandler(this.registers.one(thread, 'vbar_el1'), pstate);
+    return { stretch, ends: [...stretch.exits, handler].map(Gva) };
   }
 
   /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */

@@ -2,6 +2,7 @@
  *  first instruction to its last, or is stopped here and there. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { Gva } from '../../../src/base/address.ts';
 import { Bare, gic } from './bareVm.ts';
 import { check } from './report.ts';
 import { missing, type Vmm, vmms } from './vms.ts';
@@ -58,7 +59,8 @@ function assertSame(debugged: Outcome, free: Outcome): void {
 /** Offsets of the interrupts' vectors: IRQ, FIQ and SError from each source. */
 const interruptVectors = [0x080n, 0x100n, 0x180n, 0x280n, 0x300n, 0x380n, 0x480n, 0x500n, 0x580n];
 
-async function everyInstruction(vmm: Vmm, rounds: number): Promise<void> {
+/** `reach`: bytes of straight code to be run as one step. */
+async function stepped(vmm: Vmm, rounds: number, reach: bigint): Promise<number> {
   const free = await freely(vmm, rounds);
   assert.ok(free.interrupts > 0n, `the timer has interrupted it ${free.interrupts} times`);
   const bare = await begin(vmm, rounds);
@@ -69,7 +71,7 @@ async function everyInstruction(vmm: Vmm, rounds: number): Promise<void> {
   let last = bare.at(place('checksum'));
   const began = performance.now();
   while (last !== end) {
-    const [event, ...more] = await target.step(0);
+    const [event, ...more] = await target.step(0, Gva(last + reach));
     assert.equal(more.length, 0);
     if (event?.kind !== 'step') assert.fail(`after ${last.toString(16)}: ${event?.kind}`);
     assert.ok(!vectors.includes(event.pc), `the step of ${last.toString(16)} was an interrupt`);
@@ -81,8 +83,20 @@ async function everyInstruction(vmm: Vmm, rounds: number): Promise<void> {
   console.log(
     `${vmm}: features ${features.toString(2)}, ${steps} steps, ${Math.round((1000 * steps) / (performance.now() - began))} in a second`,
   );
-  assert.ok(steps >= 1400 * rounds, `${steps} steps`);
   assertSame(await outcome(bare), free);
+  return steps;
+}
+
+async function everyInstruction(vmm: Vmm, rounds: number): Promise<void> {
+  const steps = await stepped(vmm, rounds, 0n);
+  assert.ok(steps >= 1400 * rounds, `${steps} steps`);
+}
+
+async function straightCode(vmm: Vmm): Promise<void> {
+  const rounds = 6;
+  await stepped(vmm, rounds, 8n);
+  const steps = await stepped(vmm, rounds, 256n);
+  assert.ok(steps < 700 * rounds, `${steps} steps`);
 }
 
 /** Stops at breakpoints of both kinds, at a watchpoint and wherever it happens to be, steps a little, and goes on: the
@@ -105,8 +119,8 @@ async function hereAndThere(vmm: Vmm): Promise<void> {
     for (const event of await target.resume()) seen.set(event.kind, (seen.get(event.kind) ?? 0) + 1);
     clearTimeout(pause);
     for (let steps = (round * 5) % 13; steps > 0; steps--) {
-      const [event] = await target.step(0);
-      assert.equal(event?.kind, 'step');
+      const [event] = await target.step(0, Gva((await bare.get('pc')) + BigInt((round % 4) * 16)));
+      assert.ok(event?.kind === 'step' || event?.kind === 'watchpoint', event?.kind);
     }
   }
   console.log(vmm, ...seen);
@@ -128,6 +142,7 @@ for (const vmm of vmms) {
   // Emulated, a second is some hundreds of steps: only one of the VMMs is stepped all the way.
   const rounds = vmm === 'kvmtool' ? Number(process.env.CHECKSUM_ROUNDS ?? 8) : 2;
   await check(`${vmm}: every instruction stepped`, () => everyInstruction(vmm, rounds), { skip, ...options });
+  await check(`${vmm}: straight code stepped at once`, () => straightCode(vmm), { skip, ...options });
   await check(`${vmm}: stopped here and there`, () => hereAndThere(vmm), { skip, ...options });
 }
 process.exit(0);
