@@ -46,6 +46,14 @@ export interface UnwindHints {
   readonly addressing?: readonly string[];
 }
 
+export interface ExceptionEntry {
+  /** What `originOf` looks at. */
+  readonly registers: readonly string[];
+  /** The instruction of the kernel's own that the exception says to have come from; undefined when no handler begins here,
+   *  or one of user space's exceptions. */
+  originOf(registers: RegisterValues): Gva | undefined;
+}
+
 /** Everything above the target that differs between architectures. Pure: no I/O, no state.
  *
  *  Porting recipe: (1) describe the registers and number them for DWARF; (2) give the breakpoint instruction and
@@ -69,6 +77,8 @@ export interface Architecture {
   dwarfRegister(number: number): string | undefined;
   /** Decodes the instruction whose bytes start at `bytes[0]`; `bytes` holds at least the longest instruction. */
   decode(bytes: Uint8Array): Instruction;
+  /** What tells that a vCPU stands at the first instruction of an exception's handler. */
+  readonly exceptionEntry: ExceptionEntry;
   /** A code address as the program meant it: pointer authentication removed (arm64), else unchanged. */
   codeAddress(value: bigint, registers: RegisterValues): Gva;
   /** A short text for the thread name: privilege level and so on, such as `EL1`. */

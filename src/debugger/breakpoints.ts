@@ -291,7 +291,8 @@ export class Breakpoints {
     if (request.kind === 'function') {
       // Symbol tables are full of symbols without a name.
       if (request.name === '') throw new UserError('The function name is empty.');
-      const [, file, name = request.name] = /^(.+):([^:]+)$/.exec(request.name) ?? [];
+      // Not at the `::` of a path of Rust.
+      const [, file, name = request.name] = /^(.*[^:]):([^:]+)$/.exec(request.name) ?? [];
       const locations = symbols.functionBreakpoint(name);
       if (file !== undefined) return inFile(locations, file, name);
       if (locations.length > 0) return locations;

@@ -184,6 +184,11 @@ export class Execution {
     }
   }
 
+  /** Whether a breakpoint of the user's is there. */
+  isBreakpointAt(address: Gva): boolean {
+    return this.breakpoints.at(address).length > 0;
+  }
+
   /** Executes one instruction of one vCPU, or with `end` more of the code up to there (`Target.step`). A breakpoint at the
    *  address it arrives at counts as hit. */
   async step(vcpu: Vcpu, end?: Gva): Promise<Movement> {

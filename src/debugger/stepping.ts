@@ -22,8 +22,8 @@ export type StepPlan = (execution: Execution) => Promise<StepResult>;
 // A prologue is a handful of instructions; anything longer is not one.
 const prologueLimit = 64;
 
-// A line that is still not left after that many instructions may be a loop that waits for another vCPU.
-const instructionsOfATurn = 256;
+// A line that is still not left after that many steps of its code may be a loop that waits for another vCPU.
+const stepsOfATurn = 256;
 
 /** Prepares a step, so that what makes it impossible is known before the guest runs. `into`: the function that a step into
  *  a line is meant for; the others that the line calls are run through. */
@@ -102,7 +102,7 @@ function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<s
 const nesting = (symbols: KernelSymbols | undefined, address: bigint): readonly number[] =>
   (symbols?.inlinesAt(address) ?? []).map(({ die }) => die).reverse();
 
-/** A part of a step; `kind` is that of the instruction it began with, where that was all. */
+/** A part of a step; `kind` is that of the instruction it began with, where it is known. */
 interface Advance {
   readonly kind: Instruction['kind'] | undefined;
   readonly movement: Movement;
@@ -129,7 +129,7 @@ class Stepper {
     let current = start;
     for (let count = 1; ; count++) {
       const before = await this.#pc();
-      const turn = count % instructionsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
+      const turn = count % stepsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
       const { kind, movement } = turn ?? (await this.#advance(step === 'next', current));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
@@ -173,8 +173,8 @@ class Stepper {
   async outTo(caller: readonly number[]): Promise<StepResult> {
     for (let count = 1; ; count++) {
       const row = this.symbols?.lineAt(await this.#pc());
-      const turn = row && count % instructionsOfATurn === 0 ? await this.#turn(row, false) : undefined;
-      const { movement } = turn ?? (await this.#advance(true, row));
+      const turn = row && count % stepsOfATurn === 0 ? await this.#turn(row, false) : undefined;
+      const { movement } = turn ?? (await this.#advance(true, row && (await this.#inlinedPart(row, caller))));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (!this.#isInlinedIn(caller, await this.#pc())) return { movement: this.#here(), completedOn: this.vcpu };
     }
@@ -191,6 +191,15 @@ class Stepper {
   #isInlinedIn(around: readonly number[], address: bigint): boolean {
     const inner = nesting(this.symbols, address);
     return around.length > 0 && inner.length > around.length && around.every((die, index) => inner[index] === die);
+  }
+
+  /** The part of a row, from the pc on, that is inlined into the innermost function of `caller`: rows may go on behind. */
+  async #inlinedPart(row: LineRow, caller: readonly number[]): Promise<Pick<LineRow, 'start' | 'end'>> {
+    const length = BigInt(this.execution.context.target.architecture.instructionAlignment);
+    const start = await this.#pc();
+    let end: bigint = start;
+    while (end < row.end && this.#isInlinedIn(caller, end)) end += length;
+    return { start, end };
   }
 
   /** Lets the other vCPUs run until this one leaves the row. Undefined where nobody knows where that is, where a step into
@@ -252,13 +261,36 @@ class Stepper {
   async #advance(over: boolean, within?: Pick<LineRow, 'start' | 'end'>): Promise<Advance> {
     const kind = await this.#kind();
     const pc = await this.#pc();
-    if (over && kind === 'call') {
-      const movement = await this.execution.run([await this.#behind(pc)], this.vcpu);
-      this.#arrived(movement);
-      return { kind, movement };
+    if (!over || kind !== 'call') {
+      const end = within && inRow(pc, within) ? Gva(within.end) : undefined;
+      const frame = await this.#frame();
+      const movement = await this.execution.step(this.vcpu, end);
+      return { kind, movement: (this.#done(movement) && (await this.#handled(frame))) || movement };
     }
-    const end = within && inRow(pc, within) ? Gva(within.end) : undefined;
-    return { kind, movement: await this.execution.step(this.vcpu, end) };
+    const waypoint = await this.#behind(pc);
+    // A breakpoint there may not have been hit yet: the step leaves it all the same.
+    if (this.execution.isBreakpointAt(pc)) {
+      const movement = await this.execution.step(this.vcpu);
+      if (!this.#done(movement) || (await this.#pc()) === waypoint.address) return { kind, movement };
+    }
+    const movement = await this.execution.run([waypoint], this.vcpu);
+    this.#arrived(movement);
+    return { kind, movement };
+  }
+
+  /** Where a step took an exception instead, runs until that has been dealt with: for an instruction to be tried again
+   *  (a page that was missing), one that has done its work (WARN, a kprobe), or one whose failure is foreseen. */
+  async #handled(frame: ReadonlyMap<string, bigint>): Promise<Movement | undefined> {
+    const { context } = this.execution;
+    const { registers, originOf } = context.target.architecture.exceptionEntry;
+    const origin = originOf(await context.readRegisters(this.vcpu, registers));
+    if (origin === undefined) return undefined;
+    const behind = Gva(origin + BigInt(await this.#length(origin)));
+    const places = new Set([origin, behind, this.symbols?.fixupOf(origin) ?? behind]);
+    const waypoints = [...places].map((address) => returnPoint(context, address, frame));
+    const movement = await this.execution.run(waypoints, this.vcpu);
+    this.#arrived(movement);
+    return movement;
   }
 
   /** The instruction behind the call at `address`, in the frame that is current now or was before the call. */

@@ -1,4 +1,5 @@
 import { Gva, hex } from '../base/address.ts';
+import { ExceptionTable } from '../linux/exceptionTable.ts';
 import { PatchedText } from '../linux/patchedText.ts';
 import type {
   CodeLocation,
@@ -49,9 +50,11 @@ export class KernelSymbols {
   /** Run-time minus link-time address, modulo 2^64 (the KASLR slide). */
   bias = 0n;
   readonly patchedText: PatchedText;
+  readonly #exceptionTable: ExceptionTable;
 
   constructor(readonly source: SymbolSource) {
     this.patchedText = new PatchedText(source);
+    this.#exceptionTable = new ExceptionTable(source);
   }
 
   /** Whether the kernel itself replaces the instruction at an address. */
@@ -129,6 +132,12 @@ export class KernelSymbols {
   /** The functions around an address, innermost first; the last is the one the others were inlined into. */
   inlinesAt(address: bigint): readonly InlineFrame[] {
     return this.source.inlinesAt(this.#down(address)).map((frame) => ({ ...frame, entry: this.#up(frame.entry) }));
+  }
+
+  /** Where the kernel goes on when the instruction there faults, if it has foreseen that. */
+  fixupOf(address: bigint): Gva | undefined {
+    const fixup = this.#exceptionTable.fixupOf(this.#down(address));
+    return fixup === undefined ? undefined : this.#up(fixup);
   }
 
   neverReturns(address: bigint): boolean {

@@ -122,8 +122,8 @@ export interface Target {
   /** Plants all stop points and runs all vCPUs until something stops one, then stops all and takes the stop points
    *  out. A vCPU that stands at a stop point executes that instruction first, alone. At least one event. */
   resume(): Promise<readonly StopEvent[]>;
-  /** Executes exactly one instruction of `vcpu` with interrupts held off where the target can; the other vCPUs stay
-   *  held. No stop point is planted. Ends early with the events that say so when interrupted.
+  /** Executes one instruction of `vcpu`, or an exclusive sequence as one, with interrupts held off where the target can; the
+   *  other vCPUs stay held. No stop point is planted. Ends early with the events that say so when interrupted.
    *
    *  With `end`, an address ahead, a target that can do that without the guest being able to tell executes more of the code
    *  that runs straight on from the pc: not past `end`, not past the address of a stop point, and not past a branch. */

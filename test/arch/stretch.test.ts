@@ -48,7 +48,7 @@ test('it ends before what goes elsewhere, waits, or deals with the state of the 
     ['ldxr x2, [x19]', 0xc85f7e62],
     ['stlxr w0, x3, [x19]', 0xc800fe63],
     ['mrs x0, daif', 0xd53b4220],
-    ['mrs x0, allint', 0xd5384300],
+    ['esb', 0xd503221f],
     ['msr daif, x0', 0xd51b4220],
     ['msr daifset, #2', 0xd50342df],
     ['msr daifclr, #2', 0xd50342ff],

@@ -277,6 +277,7 @@ test('a function of a file', async () => {
     (await client.request('setFunctionBreakpoints', { breakpoints: [{ name }] })).breakpoints[0];
   assert.equal((await set('helper.c:helper')).instructionReference, hex(addressOf('helper', 2)), 'behind the prologue');
   assert.equal((await set('lib/helper.c:helper')).verified, true);
+  assert.match((await set('core::fmt::helper')).message, /no function `core::fmt::helper`/, 'a path of Rust');
   assert.match((await set('main.c:helper')).message, /no function `helper` in main.c; there is in lib\/helper.c/);
   assert.match((await set('main.c:nothing')).message, /no function `nothing`/);
 });

@@ -199,6 +199,46 @@ test('a line is stepped by stretches of its code, of which none passes a breakpo
   }
 });
 
+test('a line whose instruction takes an exception is gone on with when that has been dealt with', async () => {
+  const target = inHelper();
+  const { step } = debug(target);
+  const from = addressOf('start_kernel', 2);
+  target.set(0, 'pc', from);
+  // A function with lines of its own stands for the handler: it returns behind the instruction, as that of WARN does.
+  target.set(0, 'vbar_el1', addressOf('inner') - 0x200n);
+  const original = target.step.bind(target);
+  target.step = (vcpu) => {
+    target.step = original;
+    target.set(0, 'elr_el1', from);
+    target.set(0, 'spsr_el1', 0x5n);
+    target.set(0, 'x30', from + 4n);
+    target.set(0, 'pc', addressOf('inner'));
+    return Promise.resolve([{ kind: 'step', vcpu, pc: Gva(addressOf('inner')) }]);
+  };
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 4));
+  assert.equal(target.points.size, 0);
+});
+
+test('a call with a breakpoint on it that was not hit yet is left by a step', async () => {
+  const target = inHelper();
+  const { instance, step } = debug(target);
+  const call = Gva(addressOf('start_kernel', 4));
+  target.set(0, 'pc', call);
+  await instance.setBreakpoints([{ kind: 'instruction', address: call }], () => true);
+  // Unlike this target, one may report a stop point where a vCPU stands that was not reported there.
+  const original = target.resume.bind(target);
+  target.resume = () => {
+    const [id] = [...target.points].find(([, point]) => point.address === target.get(0, 'pc')) ?? [];
+    if (id === undefined) return original();
+    return Promise.resolve([{ kind: 'breakpoint', vcpu: 0, pc: call, ids: [id] }]);
+  };
+  const stop = await step('next', 'instruction');
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 5));
+});
+
 /** The body of the loop in start_kernel() is that of a function inlined there. */
 const inlined = {
   ...fakeSymbols,

@@ -35,6 +35,9 @@ export class FakeTarget implements Target {
     ...aarch64.generalRegisters,
     ...aarch64.floatRegisters,
     { name: 'esr_el1', group: 'system', topic: 'exception', bits: 64, fields: [{ name: 'EC', high: 31, low: 26 }] },
+    ...['vbar_el1', 'elr_el1', 'spsr_el1'].map(
+      (name) => ({ name, group: 'system', topic: 'exception', bits: 64 }) as const,
+    ),
     { name: 'tcr_el1', group: 'system', topic: 'translation', bits: 64 },
   ];
   readonly vcpus: readonly Vcpu[];

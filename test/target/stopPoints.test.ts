@@ -95,3 +95,16 @@ test('a place that cannot be written says so, with the cause, and is not planted
   points.lift();
   assert.deepEqual([...memory.words.values()], [original, original, original]);
 });
+
+test('an access is that of the watchpoints for its kind', () => {
+  const points = new StopPoints(
+    new Words() as unknown as SlotMemory,
+    { hardwareBreakpoints: 0, hardwareWatchpoints: 4 },
+    noJournal,
+  );
+  const add = (access: 'read' | 'write' | 'readWrite') =>
+    points.addWatch({ kind: 'watch', address: Gva(0x1000n), length: 8, access });
+  const [read, write, both] = [add('read'), add('write'), add('readWrite')];
+  assert.deepEqual(points.watchNear(Gva(0x1004n), false), [read, both]);
+  assert.deepEqual(points.watchNear(Gva(0x1004n), true), [write, both]);
+});

@@ -1,10 +1,11 @@
 // arm64 as the layers above the target see it.
 
 import { Gva } from '../../base/address.ts';
-import type { Architecture, RegisterValues } from '../architecture.ts';
+import type { Architecture, ExceptionEntry, RegisterValues } from '../architecture.ts';
 import { BRK, decode } from './instructions.ts';
 import { exceptionLevel, isAArch32, Pstate } from './pstate.ts';
 import { floatRegisters, generalRegisters } from './registers.ts';
+import { exceptionHandler } from './step.ts';
 
 // DWARF for the Arm 64-bit Architecture (AADWARF64) 4.1, "DWARF register names":
 //   0-30 X0-X30   31 SP   32 PC   33 ELR_mode   34 RA_SIGN_STATE   35 TPIDRRO_EL0   36 TPIDR_EL0   37 TPIDR_EL1
@@ -59,6 +60,15 @@ function describeContext(registers: RegisterValues): string {
   return level > 0 && (pstate & Pstate.SP) === 0n ? `EL${level}t` : `EL${level}`;
 }
 
+const exceptionEntry: ExceptionEntry = {
+  registers: ['pc', 'vbar_el1', 'elr_el1', 'spsr_el1'],
+  originOf: (registers) => {
+    const [pc = 0n, vbar = 0n, elr = 0n, spsr = 0n] = exceptionEntry.registers.map((name) => registers.get(name));
+    if (isAArch32(spsr) || exceptionLevel(spsr) !== 1) return undefined;
+    return pc === exceptionHandler(vbar, spsr) ? Gva(elr) : undefined;
+  },
+};
+
 const breakpointInstruction = new Uint8Array(4);
 new DataView(breakpointInstruction.buffer).setUint32(0, BRK, true);
 
@@ -80,6 +90,7 @@ export const aarch64: Architecture = {
   disassembler: { arch: 'arm64', mode: 'arm' },
   dwarfRegister,
   decode,
+  exceptionEntry,
   codeAddress,
   describeContext,
 };

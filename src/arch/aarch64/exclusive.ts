@@ -1,12 +1,16 @@
 // Load-exclusive/store-exclusive sequences, which never complete when they are stepped: the exception of each step
 // clears the monitor that the store-exclusive asks (Arm ARM, DDI 0487, B2.17 "Synchronization and semaphores").
 
-import { decodeWord, isWaitForEvent, isWaitForInterrupt, maskInstruction } from './instructions.ts';
+import {
+  decodeWord,
+  isWaitForEvent,
+  isWaitForInterrupt,
+  maskInstruction,
+  matches,
+  type Pattern,
+} from './instructions.ts';
 import type { Stretch } from './stretch.ts';
 
-type Pattern = readonly [mask: number, value: number];
-
-const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask) >>> 0 === value;
 const anyOf = (word: number, patterns: readonly Pattern[]): boolean =>
   patterns.some((pattern) => matches(word, pattern));
 

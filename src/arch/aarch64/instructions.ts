@@ -5,9 +5,9 @@
 import type { Instruction } from '../architecture.ts';
 
 /** `mask` and `value` of a fixed encoding. */
-type Pattern = readonly [mask: number, value: number];
+export type Pattern = readonly [mask: number, value: number];
 
-const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask) >>> 0 === value;
+export const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask) >>> 0 === value;
 
 // Unconditional branch (register): 31:25 1101011, 24:21 opc, 20:16 11111, 15:10 op3, 9:5 Rn, 4:0 op4.
 //   opc   op3 000000            op3 00001M (pointer authentication)

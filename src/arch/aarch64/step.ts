@@ -5,8 +5,10 @@
 // the guest's own: the instructions that read, write or restore the masks, and SPSR_EL1 when the instruction took an
 // exception. Arm ARM (DDI 0487) C5.2 DAIF, D1.3 "Exception entry", D2.10 "Software Step exceptions".
 //
-// A stretch of code (stretch.ts) and an exclusive sequence (exclusive.ts) can be one step: it is run to where it is left. WFI is not executed at all: nothing
-// that is held off may be what it waits for, and the PE may leave it at any time and for any reason (C6.2 WFI).
+// A stretch of code (stretch.ts) and an exclusive sequence (exclusive.ts) can be one step: it is run to where it is left.
+// WFI is not executed at all: nothing that is held off may be what it waits for, and the PE may leave it at any time and
+// for any reason (C6.2 WFI). ESB is the one instruction that sees that SError is held off: one that is pending is then
+// deferred to DISR_EL1 instead of taken.
 
 import { vectorOffset } from './exception.ts';
 import { isWaitForInterrupt, type MaskInstruction, maskInstruction } from './instructions.ts';
@@ -138,12 +140,12 @@ function tookException({ before, stretch }: StepPlan, after: StepResult): boolea
   // The instruction itself, or after SVC the one that follows: 2 or 4 bytes on. Of a stretch, any of it; and where it is
   // left for, if nothing can be fetched from there.
   const returnOffset = after.elr_el1 - before.pc;
-  const isOfStep =
-    (returnOffset >= 0n && returnOffset <= (stretch?.length ?? 4n)) || stretch?.exits.includes(after.elr_el1);
+  const isWithin = returnOffset >= 0n && returnOffset <= (stretch?.length ?? 4n);
+  const isExit = stretch?.exits.includes(after.elr_el1) ?? false;
   return (
     entered &&
     after.pc === exceptionHandler(after.vbar_el1, before.pstate) &&
-    isOfStep === true &&
+    (isWithin || isExit) &&
     (after.spsr_el1 & HELD) === HELD &&
     (after.spsr_el1 & PSTATE_MODE) === (before.pstate & PSTATE_MODE)
   );

@@ -1,7 +1,14 @@
 // Stretches of code that can be run as one step: nothing in them sees or changes the interrupt masks, and it is known
 // beforehand where they are left.
 import { isLoadExclusive, isStoreExclusive } from './exclusive.ts';
-import { decodeWord, isWaitForEvent, isWaitForInterrupt, maskInstruction } from './instructions.ts';
+import {
+  decodeWord,
+  isWaitForEvent,
+  isWaitForInterrupt,
+  maskInstruction,
+  matches,
+  type Pattern,
+} from './instructions.ts';
 
 export interface Stretch {
   /** Bytes from its first instruction to behind its last. */
@@ -13,9 +20,6 @@ export interface Stretch {
 /** Instructions at most. */
 export const longestStretch = 64;
 
-type Pattern = readonly [mask: number, value: number];
-const matches = (word: number, [mask, value]: Pattern): boolean => (word & mask) >>> 0 === value;
-
 // C4.1 "Branches, Exception Generating and System instructions": 28:26 101. Of these, the ones below go on behind
 // themselves and change nothing that a run of the vCPU depends on.
 const branchesAndSystem: Pattern = [0x1c00_0000, 0x1400_0000];
@@ -24,15 +28,15 @@ const harmless: readonly Pattern[] = [
   [0xffff_f01f, 0xd503_301f], // barriers, CLREX
   [0xfff0_0000, 0xd530_0000], // MRS
 ];
-/** MRS of ALLINT, S3_0_C4_C3_0. */
-const readsAllInterrupts: Pattern = [0xffff_ffe0, 0xd538_4300];
+/** ESB sees whether SError is masked. */
+const errorBarrier = 0xd503_221f;
 
 const isPlain = (word: number): boolean => {
   if (isLoadExclusive(word) || isStoreExclusive(word)) return false;
   if (!matches(word, branchesAndSystem)) return true;
   return (
     harmless.some((pattern) => matches(word, pattern)) &&
-    !matches(word, readsAllInterrupts) &&
+    word !== errorBarrier &&
     maskInstruction(word) === undefined &&
     !isWaitForEvent(word) &&
     !isWaitForInterrupt(word)

@@ -30,7 +30,7 @@ export const setDataBreakpoints: Handler = (args, context) => {
 
 export const dataBreakpointInfo: Handler = async (args, context) => {
   const name = args.string('name');
-  const bytes = args.optionalInteger('bytes', { min: 1 });
+  const bytes = args.optionalInteger('bytes', { min: 1, max: 2 ** 31 });
   const watchable = (address: Gva, length: number) => ({
     dataId: dataId(address, length),
     description: `${length} bytes at ${hex(address)}${name.startsWith('0x') ? '' : ` (${name})`}`,

@@ -2,6 +2,7 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
+import { longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
@@ -293,7 +294,7 @@ export class KvmTarget implements Target {
     const pc = Gva(this.#registers.one(thread, 'pc'));
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#stepOne(thread, 'leave');
+    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#leaveBreakpoint(thread);
     const others = events.filter(({ kind }) => kind !== 'step');
     // Nobody hears of this step: a stop point behind it is still to be reported.
     if (others.length === 0) this.#standing.delete(vcpu);
@@ -305,6 +306,24 @@ export class KvmTarget implements Target {
   #keepStanding(thread: VcpuThread, standing: Standing, events: readonly StopEvent[]): void {
     if (!events.some(({ kind }) => kind === 'interrupted')) return;
     if (this.#registers.one(thread, 'pc') === standing.pc) this.#standing.set(thread.index ?? 0, standing);
+  }
+
+  /** Executes the instruction that a breakpoint was reported at. In the middle of an exclusive sequence the reservation is
+   *  lost (Arm ARM, B2.17): the store would fail, and as often as the guest tries again the breakpoint would be hit again.
+   *  So the next try is made here, as one. */
+  async #leaveBreakpoint(thread: VcpuThread): Promise<readonly StopEvent[]> {
+    const sequence = await this.#stepper.sequenceAround(thread);
+    let events = await this.#stepOne(thread, 'leave');
+    // To the store, and the branch behind it that leads back.
+    for (let left = sequence ? 2 * longestSequence : 0; left > 0; left--) {
+      const pc = Gva(this.#registers.one(thread, 'pc'));
+      const isThere = sequence !== undefined && pc >= sequence.start && pc <= sequence.end + 8n;
+      if (!isThere || events.some(({ kind }) => kind !== 'step')) break;
+      if (pc === sequence.start) return this.#stepOne(thread, 'leave');
+      if (this.#points.executionAt(pc).length > 0) break;
+      events = await this.#stepOne(thread, 'step');
+    }
+    return events;
   }
 
   /** Executes the access at `pc` that a watchpoint was reported for. A store-exclusive has lost its reservation to that
@@ -445,7 +464,7 @@ export class KvmTarget implements Target {
         break;
       }
       case 'watchpoint': {
-        const ids = this.#points.watchNear(decoded.far);
+        const ids = this.#points.watchNear(decoded.far, decoded.write);
         if (ids.length > 0) return { kind: 'watchpoint', vcpu, pc, accessed: decoded.far, ids };
         break;
       }
@@ -505,7 +524,9 @@ export class KvmTarget implements Target {
       .finally(() => this.#tables.forget());
     if (this.#vm.group.exitStatus !== undefined) return this.#report(outcomes, new Map());
     const events = new Map<Vcpu, StopEvent>();
-    if (isInstead) events.set(vcpu, { kind: 'step', vcpu, pc: Gva(this.#registers.one(thread, 'pc')) });
+    // Or an interrupt came between the last instruction and the breakpoint behind it.
+    const isOver = isInstead || (exits.length === 0 && ends?.includes(Gva(this.#registers.one(thread, 'pc'))));
+    if (isOver) events.set(vcpu, { kind: 'step', vcpu, pc: Gva(this.#registers.one(thread, 'pc')) });
     for (const exit of exits) {
       const event = await this.#explain(exit, { ends });
       // The guest's own trap went back to it: its instruction is the step.

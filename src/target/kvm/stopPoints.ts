@@ -8,7 +8,7 @@ import {
 } from '../../arch/aarch64/debug.ts';
 import { type Gpa, type Gva, hex } from '../../base/address.ts';
 import { messageOf, SessionError, TargetError } from '../../base/errors.ts';
-import type { StopPoint, StopPointId } from '../target.ts';
+import type { StopPoint, StopPointId, WatchAccess } from '../target.ts';
 import { type Journal, memoryKey } from './journal.ts';
 import { guestDebug } from './kvmAbi.ts';
 import type { SlotMemory } from './memorySlots.ts';
@@ -35,6 +35,7 @@ interface Watch {
   readonly kind: 'watch';
   readonly address: Gva;
   readonly length: number;
+  readonly access: WatchAccess;
   readonly pairs: readonly DebugRegisterPair[];
 }
 type Entry = Software | Hardware | Watch;
@@ -105,7 +106,7 @@ export class StopPoints {
         `Watching ${length} bytes at ${hex(address)} needs ${pairs.length} of the vCPU's ${limit} hardware watchpoints; ${used} are in use`,
       );
     }
-    return this.#add({ kind: 'watch', address, length, pairs });
+    return this.#add({ kind: 'watch', address, length, access, pairs });
   }
 
   #hardware(): readonly Hardware[] {
@@ -136,10 +137,11 @@ export class StopPoints {
     return [...this.#entries].filter(([, entry]) => entry.kind === 'hardware' && entry.gva === pc).map(([id]) => id);
   }
 
-  /** Ids of the watchpoints that the reported address is nearest to. */
-  watchNear(far: Gva): readonly StopPointId[] {
+  /** Ids of the watchpoints for accesses of that kind that the reported address is nearest to. */
+  watchNear(far: Gva, isWrite: boolean): readonly StopPointId[] {
+    const other = isWrite ? 'read' : 'write';
     const watched = [...this.#entries].flatMap(([id, entry]) =>
-      entry.kind === 'watch' ? [{ id, address: entry.address, length: entry.length }] : [],
+      entry.kind === 'watch' && entry.access !== other ? [{ id, address: entry.address, length: entry.length }] : [],
     );
     return nearestWatchpoints(far, watched).map(({ id }) => id);
   }

@@ -1,7 +1,7 @@
-// One instruction of one vCPU, with interrupts held off: arms the step, lets the vCPU run to its end, and takes out of the
+// One step of one vCPU, with interrupts held off, over an instruction or a stretch of code: arms the step, lets the vCPU run to its end, and takes out of the
 // guest's state what the arming put there.
 import { exclusiveSequence, isLoadExclusive, isStoreExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
-import { isAArch32, PSTATE_DAIF } from '../../arch/aarch64/pstate.ts';
+import { exceptionLevel, isAArch32, PSTATE_DAIF } from '../../arch/aarch64/pstate.ts';
 import {
   type BeforeStep,
   exceptionHandler,
@@ -30,8 +30,8 @@ export interface SteppedVcpu {
   readonly isInstead: boolean;
 }
 
-/** Code that is run as one step. */
-interface Run {
+/** Code that is run as one step, and the breakpoints that end it. */
+interface StretchRun {
   readonly stretch: Stretch;
   readonly ends: readonly Gva[];
 }
@@ -42,6 +42,8 @@ function instructionsTo(pc: bigint, end: Gva | undefined): number {
   if (distance <= 1n) return 1;
   return distance < BigInt(longestStretch) ? Number(distance) : longestStretch;
 }
+
+const smallestPage = 4096;
 
 const stateNames = ['pc', 'pstate', 'spsr_el1', 'elr_el1'] as const;
 
@@ -138,7 +140,6 @@ export class VcpuStepper {
 
   /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */
   async #instructionsAt(vcpu: Vcpu, pc: Gva, count: number): Promise<readonly number[]> {
-    const smallestPage = 4096;
     const toPageEnd = smallestPage - Number(pc % BigInt(smallestPage));
     for (const length of [4 * count, Math.min(4 * count, toPageEnd)]) {
       try {
@@ -152,32 +153,55 @@ export class VcpuStepper {
     return [];
   }
 
+  /** Where the exclusive sequence that a vCPU stands in the middle of begins, and ends. */
+  async sequenceAround(thread: VcpuThread): Promise<{ readonly start: bigint; readonly end: bigint } | undefined> {
+    const { registers } = this;
+    if (isAArch32(registers.one(thread, 'pstate'))) return undefined;
+    const pc = registers.one(thread, 'pc');
+    // Whatever lies in front of the page may not be mapped.
+    const before = Math.min(longestSequence - 1, Number(pc % BigInt(smallestPage)) >> 2);
+    const start = pc - BigInt(4 * before);
+    const words = await this.#instructionsAt(thread.index ?? 0, Gva(start), before + longestSequence);
+    for (let index = before - 1; index >= 0; index--) {
+      const address = start + BigInt(4 * index);
+      const found = exclusiveSequence(address, words.slice(index));
+      if (found && address + found.length > pc) return { start: address, end: address + found.length };
+    }
+    return undefined;
+  }
+
   /** The exclusive sequence a vCPU stands at. */
-  async #sequenceAt(thread: VcpuThread, { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>): Promise<Run | undefined> {
-    if (isAArch32(pstate)) return undefined;
-    const words = await this.#instructionsAt(thread.index ?? 0, Gva(pc), longestSequence);
-    return this.#runOf(thread, exclusiveSequence(pc, words), pstate);
+  async #sequenceAt(thread: VcpuThread, at: Pick<BeforeStep, 'pc' | 'pstate'>): Promise<StretchRun | undefined> {
+    const words = await this.#instructionsAt(thread.index ?? 0, Gva(at.pc), longestSequence);
+    return this.#runOf(thread, exclusiveSequence(at.pc, words), at);
   }
 
   /** The straight code a vCPU stands at, up to the next stop point. */
   #straightOn(
     thread: VcpuThread,
-    { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>,
+    at: Pick<BeforeStep, 'pc' | 'pstate'>,
     words: readonly number[],
-  ): Run | undefined {
-    if (words.length < 2 || isAArch32(pstate)) return undefined;
+  ): StretchRun | undefined {
+    if (words.length < 2) return undefined;
     const next = words.findIndex(
-      (_, index) => index > 0 && this.points.executionAt(Gva(pc + BigInt(4 * index))).length > 0,
+      (_, index) => index > 0 && this.points.executionAt(Gva(at.pc + BigInt(4 * index))).length > 0,
     );
-    return this.#runOf(thread, straightStretch(pc, next < 0 ? words : words.slice(0, next)), pstate);
+    return this.#runOf(thread, straightStretch(at.pc, next < 0 ? words : words.slice(0, next)), at);
   }
 
-  /** How to run a stretch of code: to where it is left, and to the handler of an exception in it. Undefined when there are
-   *  too few hardware breakpoints for that. */
-  #runOf(thread: VcpuThread, stretch: Stretch | undefined, pstate: bigint): Run | undefined {
+  /** How to run a stretch of code that begins at the pc: to where it is left, and to the handler of an exception in it.
+   *  Undefined when that cannot be done: too few hardware breakpoints, or none would be where the exception goes. */
+  #runOf(
+    thread: VcpuThread,
+    stretch: Stretch | undefined,
+    { pc, pstate }: Pick<BeforeStep, 'pc' | 'pstate'>,
+  ): StretchRun | undefined {
     if (stretch === undefined || stretch.exits.length >= this.hardwareBreakpoints) return undefined;
+    // Of a hypervisor, exceptions go to where VBAR_EL2 says.
+    if (isAArch32(pstate) || exceptionLevel(pstate) > 1) return undefined;
     const handler = exceptionHandler(this.registers.one(thread, 'vbar_el1'), pstate);
-    return { stretch, ends: [...stretch.exits, handler].map(Gva) };
+    // Its first instruction cannot be left with a breakpoint there.
+    return pc === handler ? undefined : { stretch, ends: [...stretch.exits, handler].map(Gva) };
   }
 
   /** Disarms, and repairs what masking interrupts for the step left behind: in one injection for nearly every step. */

@@ -163,7 +163,7 @@ round:
 	class	2			// exclusive sequences, with each way to branch
 	add	x9, x27, #0x200
 1:	ldxr	x0, [x9]
-	add	x0, x0, #3
+inside:	add	x0, x0, #3
 	stxr	w1, x0, [x9]
 	cbnz	w1, 1b
 	fold	x0
@@ -531,6 +531,8 @@ other:	brk	#0xffe
 
 	.macro	vector handler
 	.balign	0x80
+	nop
+	nop
 	b	\handler
 	.endm
 

@@ -109,7 +109,9 @@ async function hereAndThere(vmm: Vmm): Promise<void> {
   const watched = bare.at(place('sums') + 64n);
   await target.insert({ kind: 'watch', address: watched, length: 8, access: 'write' }, 0);
   await target.insert({ kind: 'hardware', address: bare.at(place('guarded')) }, 0);
-  for (const name of ['sum', 'irq']) await target.insert({ kind: 'software', address: bare.at(place(name)) }, 0);
+  // At `inside` an exclusive sequence is under way: the exception clears the reservation, and the store fails.
+  for (const name of ['sum', 'irq', 'inside'])
+    await target.insert({ kind: 'software', address: bare.at(place(name)) }, 0);
   const end = bare.at(place('idle'));
   const seen = new Map<string, number>();
   for (let round = 0; (await bare.get('pc')) < end || (await bare.get('pc')) > end + 4n; round++) {
