@@ -1,7 +1,18 @@
 // What the breakpoint instructions mean that Linux itself executes on arm64.
 
-/** Who planted a breakpoint instruction, or why the kernel was compiled with it. */
-export type TrapClass = 'bug' | 'warn' | 'kasan' | 'ubsan' | 'cfi' | 'kprobe' | 'kgdb' | 'user' | 'other';
+/** Who planted a breakpoint instruction, or why the kernel was compiled with it. `kprobeStep`: behind the copy of an
+ *  instruction that a kprobe displaced, with which the kernel comes back from it; no hit of its own. */
+export type TrapClass =
+  | 'bug'
+  | 'warn'
+  | 'kasan'
+  | 'ubsan'
+  | 'cfi'
+  | 'kprobe'
+  | 'kprobeStep'
+  | 'kgdb'
+  | 'user'
+  | 'other';
 
 // arch/arm64/include/asm/brk-imm.h, `esr` masks of arch/arm64/kernel/traps.c:
 //   0x004          KPROBES_BRK_IMM
@@ -17,7 +28,8 @@ export type TrapClass = 'bug' | 'warn' | 'kasan' | 'ubsan' | 'cfi' | 'kprobe' | 
 //   0x8000-0x83ff  CFI_BRK_IMM_BASE, with two register numbers
 const ranges: readonly (readonly [first: number, last: number, meaning: TrapClass])[] = [
   [0x004, 0x004, 'kprobe'],
-  [0x006, 0x007, 'kprobe'],
+  [0x006, 0x006, 'kprobeStep'],
+  [0x007, 0x007, 'kprobe'],
   [0x400, 0x401, 'kgdb'],
   [0x800, 0x800, 'bug'],
   [0x900, 0x9ff, 'kasan'],

@@ -1,10 +1,12 @@
-/** Kernel modules for the nested guest whose loading goes wrong: a WARN, a BUG, a fault, a soft lockup. Debian's kernel has no
+/** Kernel modules for the nested guest whose loading goes wrong: a WARN, a BUG, breakpoint instructions as sanitizers and kgdb
+ *  have them, a fault, a soft lockup. Debian's kernel has no
  *  lkdtm, and the lab no arm64 compiler; so they are written here, for the very kernel that a module of its own is for. */
 import { readFileSync } from 'node:fs';
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { ALLOC, Bytes, buildElf, EXEC, type RelocationInput, StringTable } from '../support/elfBuilder.ts';
 
-const brkBug = 0xd4210000; // brk #0x800 (BUG_BRK_IMM, arch/arm64/include/asm/brk-imm.h)
+// arch/arm64/include/asm/brk-imm.h.
+const brk = (immediate: number): number => (0xd4200000 | (immediate << 5)) >>> 0;
 const fail = [
   0x12800000, // mov  w0, #-1          -EPERM: it can be loaded again
   0xd65f03c0, // ret
@@ -12,8 +14,14 @@ const fail = [
 
 /** What the init functions do. */
 const provocations = {
-  warn: [brkBug, ...fail],
-  bug: [brkBug, ...fail],
+  warn: [brk(0x800), ...fail],
+  bug: [brk(0x800), ...fail],
+  // This kernel is built without what handles them: unforeseen ones, for it.
+  kasan: [brk(0x921), ...fail],
+  ubsan: [brk(0x5502), ...fail],
+  cfi: [brk(0x8041), ...fail],
+  kgdb: [brk(0x401), ...fail],
+  brk: [brk(0x123), ...fail],
   fault: [
     0xd2800000, // mov  x0, #0
     0xf9000000, // str  x0, [x0]

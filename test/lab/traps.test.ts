@@ -39,6 +39,9 @@ for (const [cpu, vmm] of [
         assert.match((await user.frames())[0]?.name ?? '', /do_sys_openat2/);
         const info = await user.client.request('exceptionInfo', { threadId: user.threadId });
         assert.equal(info.exceptionId, 'kprobe');
+        // Its handler is no place to step to.
+        assert.equal((await user.go('next')).reason, 'step');
+        assert.match((await user.frames())[0]?.name ?? '', /do_sys_openat2/);
         await choose('user', 'panic');
         assert.equal((await user.go('continue')).reason, 'exception');
         assert.equal(await user.pc(), 0x400078n, 'the instruction in user space');
@@ -58,7 +61,7 @@ for (const [cpu, vmm] of [
     // Neither CPU nor VMM make a difference here, and it takes its time.
     if (cpu !== 'neoverse-n1') return;
 
-    test('a WARN, a soft lockup, an oops and a BUG: as unattached, and each stopped at when chosen', async () => {
+    test('a WARN, a soft lockup, traps of each kind, an oops and a BUG: as unattached, each stopped at when chosen', async () => {
       const parameters = 'guest.do=provoke loglevel=5';
       /** What the kernel says of them, less what differs from run to run; a lockup is reported as long as it lasts. */
       const said = (console: string): readonly string[] =>
@@ -74,7 +77,8 @@ for (const [cpu, vmm] of [
       const alone = untilBug(said((await adapter.lab.run(guestCommand(vmm, parameters))).output));
       assert.match(alone.join('\n'), /WARNING: .*soft lockup.*Unable to handle.*Internal error: Oops.*kernel BUG at/s);
 
-      for (const chosen of [[], ['warn', 'bug', 'oops', 'lockup']]) {
+      const kinds = ['kasan', 'ubsan', 'cfi', 'kgdb', 'brk'];
+      for (const chosen of [[], ['warn', 'bug', 'oops', 'lockup', ...kinds]]) {
         await session(adapter, async (user) => {
           const choose = (filters: readonly string[]) => user.client.request('setExceptionBreakpoints', { filters });
           const stopsAt = async (id: string, caller: RegExp): Promise<void> => {
@@ -89,10 +93,17 @@ for (const [cpu, vmm] of [
           await user.stopped();
           if (chosen.length > 0) {
             await stopsAt('warn', /do_one_initcall/);
+            // Its handler is no place to step to.
+            const warning = await user.pc();
+            assert.equal((await user.go('next', { granularity: 'instruction' })).reason, 'step');
+            assert.equal(await user.pc(), warning + 4n);
             await choose(chosen.filter((id) => id !== 'warn'));
             await stopsAt('lockup', /watchdog_timer_fn/);
             // A busy guest may have more to warn of.
+            await choose(kinds);
+            for (const kind of kinds) await stopsAt(kind, /do_one_initcall/);
             await choose(['bug', 'oops']);
+            await stopsAt('oops', /die.*brk_handler|die.*do_debug_exception/);
             await stopsAt('oops', /die.*__do_kernel_fault/);
             await stopsAt('bug', /do_one_initcall/);
             await stopsAt('oops', /die.*bug_handler/);

@@ -9,7 +9,7 @@ test('immediates of arch/arm64/include/asm/brk-imm.h', () => {
     [0x003, 'other'],
     [0x004, 'kprobe'],
     [0x005, 'other'],
-    [0x006, 'kprobe'],
+    [0x006, 'kprobeStep'],
     [0x007, 'kprobe'],
     [0x100, 'other'],
     [0x400, 'kgdb'],
