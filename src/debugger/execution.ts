@@ -2,7 +2,7 @@ import type { Gva } from '../base/address.ts';
 import { hex } from '../base/address.ts';
 import { messageOf, TargetError, UserError } from '../base/errors.ts';
 import { EventLoopTurns } from '../base/eventLoop.ts';
-import type { ExitStatus, StopEvent, Vcpu } from '../target/target.ts';
+import { type ExitStatus, type StopEvent, UnplantedBreakpoints, type Vcpu } from '../target/target.ts';
 import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
 import { carryOut } from './dataAccess.ts';
@@ -120,6 +120,11 @@ export class Execution {
   /** The user's context of this stop is over, but the guest has not moved yet: the run starts with its own. */
   renew(): void {
     this.#pauseWanted = false;
+    this.#lookAgain();
+  }
+
+  /** The guest is where it was. */
+  #lookAgain(): void {
     this.context.end();
     this.context = new StopContext(this.target, this.symbols, this.context.events, this.context.focus);
   }
@@ -167,7 +172,7 @@ export class Execution {
         if (this.#stepped) await this.#reconsider(vcpu);
         await this.#patching.prepare(this.context, vcpu);
         this.context.end();
-        const movement = await this.#classify(await this.target.resume(), sites, undefined);
+        const movement = await this.#classify(await this.#resume(sites, vcpu), sites, undefined);
         if (movement?.exited) return movement;
         await this.#reconsider(this.context.focus);
         if (movement) return movement;
@@ -181,6 +186,23 @@ export class Execution {
         if (this.context.signal.aborted) this.renew();
         for (const site of sites.keys()) await this.breakpoints.placement.release(site, this.context);
       }
+    }
+  }
+
+  /** What cannot be planted any more is tried elsewhere once: in a hardware breakpoint, or nowhere. */
+  async #resume(waypoints: ReadonlyMap<Site, Waypoint>, vcpu: Vcpu): Promise<readonly StopEvent[]> {
+    try {
+      return await this.target.resume();
+    } catch (error) {
+      if (!(error instanceof UnplantedBreakpoints)) throw error;
+      this.#lookAgain();
+      await this.breakpoints.placement.replace(error.ids, this.context, vcpu);
+      await this.#reconsider(vcpu);
+      for (const { placed, address, problem } of waypoints.keys()) {
+        if (!placed) throw new UnplacedWaypoint(address, problem ?? '');
+      }
+      this.context.end();
+      return this.target.resume();
     }
   }
 

@@ -1,5 +1,6 @@
 import type { Architecture, RegisterDescription, RegisterValues } from '../arch/architecture.ts';
 import type { Gpa, Gva } from '../base/address.ts';
+import { TargetError } from '../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../base/memory.ts';
 
 /** Index of a vCPU, as KVM numbers them. */
@@ -77,6 +78,19 @@ export interface Translation {
   readonly executable: boolean;
 }
 
+/** Software breakpoints that were accepted cannot be planted any more. The guest has not run. */
+export class UnplantedBreakpoints extends TargetError {
+  override readonly name = 'UnplantedBreakpoints';
+
+  constructor(
+    message: string,
+    readonly ids: readonly StopPointId[],
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
 /** A guest reached through stub operations. Calls are serialised by the owner; implementations need no locking.
  *  One exception: `interrupt()` may be called while `resume()` or `step()` is pending.
  *
@@ -120,7 +134,8 @@ export interface Target {
   takeRewritten(): readonly StopPointId[];
 
   /** Plants all stop points and runs all vCPUs until something stops one, then stops all and takes the stop points
-   *  out. A vCPU that stands at a stop point executes that instruction first, alone. At least one event. */
+   *  out. A vCPU that stands at a stop point executes that instruction first, alone. At least one event.
+   *  UnplantedBreakpoints when some cannot be planted. */
   resume(): Promise<readonly StopEvent[]>;
   /** Executes one instruction of `vcpu`, or an exclusive sequence as one, with interrupts held off where the target can; the
    *  other vCPUs stay held. No stop point is planted. Ends early with the events that say so when interrupted.

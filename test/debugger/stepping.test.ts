@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Gva } from '../../src/base/address.ts';
+import { TargetError } from '../../src/base/errors.ts';
 import { Debugger, type Stop } from '../../src/debugger/debugger.ts';
 import type { Granularity, StepKind } from '../../src/debugger/stepping.ts';
-import type { StopEvent } from '../../src/target/target.ts';
+import { type StopEvent, UnplantedBreakpoints } from '../../src/target/target.ts';
 import { addressOf, base, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import type { FakeTarget } from '../support/fakeTarget.ts';
 
@@ -237,6 +238,29 @@ test('a call with a breakpoint on it that was not hit yet is left by a step', as
   const stop = await step('next', 'instruction');
   assert.equal(stop.reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 5));
+});
+
+test('a breakpoint that cannot be planted any more becomes a hardware one', async () => {
+  const target = inHelper();
+  const { instance, step } = debug(target);
+  const address = Gva(addressOf('inner'));
+  await instance.setBreakpoints([{ kind: 'instruction', address }], () => true);
+  const [id] = [...target.points.keys()];
+  assert.ok(id !== undefined && target.points.get(id)?.kind === 'software');
+  const [insert, resume] = [target.insert.bind(target), target.resume.bind(target)];
+  const lost = (): boolean => [...target.points.values()].some(({ kind }) => kind === 'software');
+  target.insert = (point) => {
+    if (point.kind !== 'software') return insert(point);
+    return Promise.reject(new TargetError('there is no RAM any more'));
+  };
+  target.resume = () => (lost() ? Promise.reject(new UnplantedBreakpoints('there is no RAM', [id])) : resume());
+  target.set(0, 'pc', addressOf('start_kernel', 4));
+  const stop = await step('next', 'instruction');
+  assert.equal(stop.reason, 'instruction breakpoint');
+  assert.deepEqual(
+    [...target.points.values()].map(({ kind }) => kind),
+    ['hardware'],
+  );
 });
 
 /** The body of the loop in start_kernel() is that of a function inlined there. */

@@ -203,6 +203,34 @@ export const contract: readonly ContractCase[] = [
     },
   },
   {
+    name: 'a step with an end goes past neither that, nor a stop point, nor a branch',
+    run: async (guest) => {
+      const { target, code, data } = guest;
+      /** Where steps with that end come by until one is at `last`. */
+      const places = async (end: bigint, last: bigint): Promise<readonly bigint[]> => {
+        await prepare(guest);
+        const passed: bigint[] = [];
+        while (passed.at(-1) !== last) {
+          const event = await one(target.step(0, Gva(end)));
+          if (event.kind !== 'step' || passed.length > 4) assert.fail(`${event.kind} after ${passed}`);
+          passed.push(event.pc);
+        }
+        return passed;
+      };
+      await places(code + 8n, code + 8n);
+      assert.equal(await get(target, 'x20'), 1n);
+      assert.equal(await word(target, data), 0n);
+      // The branch at 12 leads back.
+      await places(code + 64n, code);
+      assert.equal(await get(target, 'x19'), 1n);
+      assert.equal(await word(target, data), 1n);
+      assert.deepEqual(await places(code, code + 4n), [code + 4n], 'an end that is not ahead');
+      const id = await target.insert({ kind: 'software', address: Gva(code + 4n) }, 0);
+      assert.deepEqual(await places(code + 12n, code + 4n), [code + 4n]);
+      await target.remove(id);
+    },
+  },
+  {
     name: 'a step onto a breakpoint is a step; the run that follows leaves it first',
     run: async (guest) => {
       await prepare(guest);

@@ -5,6 +5,7 @@ import { MemoryFault } from '../../src/base/errors.ts';
 import { type Journal, noJournal } from '../../src/target/kvm/journal.ts';
 import type { SlotMemory } from '../../src/target/kvm/memorySlots.ts';
 import { breakInstruction, StopPoints } from '../../src/target/kvm/stopPoints.ts';
+import { UnplantedBreakpoints } from '../../src/target/target.ts';
 
 const places = [0x1000n, 0x2000n, 0x3000n].map(Gpa);
 const [first = Gpa(0n), second = Gpa(0n), third = Gpa(0n)] = places;
@@ -90,7 +91,15 @@ test('a place that cannot be written says so, with the cause, and is not planted
   memory.lost = { gpa: second, to: 'writes' };
   assert.throws(
     () => points.plant(),
-    (thrown: Error) => /0x2000/.test(thrown.message) && thrown.cause instanceof MemoryFault,
+    (thrown: Error) => {
+      assert.ok(thrown instanceof UnplantedBreakpoints && thrown.cause instanceof MemoryFault);
+      assert.match(thrown.message, /0x2000/);
+      assert.deepEqual(
+        thrown.ids,
+        [second, third].flatMap((gpa) => points.softwareAt(gpa)),
+      );
+      return true;
+    },
   );
   points.lift();
   assert.deepEqual([...memory.words.values()], [original, original, original]);

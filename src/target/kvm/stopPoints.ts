@@ -8,7 +8,7 @@ import {
 } from '../../arch/aarch64/debug.ts';
 import { type Gpa, type Gva, hex } from '../../base/address.ts';
 import { messageOf, SessionError, TargetError } from '../../base/errors.ts';
-import type { StopPoint, StopPointId, WatchAccess } from '../target.ts';
+import { type StopPoint, type StopPointId, UnplantedBreakpoints, type WatchAccess } from '../target.ts';
 import { type Journal, memoryKey } from './journal.ts';
 import { guestDebug } from './kvmAbi.ts';
 import type { SlotMemory } from './memorySlots.ts';
@@ -147,7 +147,7 @@ export class StopPoints {
   }
 
   /** Writes every software breakpoint into guest memory and returns what was patched. All are entered in the journal before
-   *  they are written, and read back after. TargetError when one cannot be; the others stay to be lifted. */
+   *  they are written, and read back after. UnplantedBreakpoints when some cannot be; the others stay to be lifted. */
   plant(): readonly Gpa[] {
     const software = [...this.#entries.values()].filter((entry) => entry.kind === 'software');
     this.#plant(new Set(software.map(({ gpa }) => gpa)));
@@ -175,7 +175,9 @@ export class StopPoints {
     if (failed.length === 0 && cause === undefined) return;
     const where = hex(failed[0] ?? places[0] ?? 0n);
     const why = cause === undefined ? 'it does not read back' : messageOf(cause);
-    throw new TargetError(`A software breakpoint cannot be written at guest physical ${where}: ${why}`, { cause });
+    const ids = (failed.length > 0 ? failed : places).flatMap((gpa) => this.softwareAt(gpa));
+    const what = `A software breakpoint cannot be written at guest physical ${where}: ${why}`;
+    throw new UnplantedBreakpoints(what, ids, { cause });
   }
 
   #withoutBreakpoint(places: readonly Gpa[]): readonly Gpa[] {

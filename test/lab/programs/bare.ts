@@ -66,6 +66,11 @@ async function guestSeesWrittenRegisters(bare: Bare): Promise<void> {
   assert.equal(await bare.word(at + 784n), bare.base + 0xa000n, 'sp at EL1h');
   assert.equal(await bare.word(at + 792n), bare.base + 0xb000n, 'SP_EL0');
   assert.equal(await bare.word(at + 800n), 0x5000_0000n, 'NZCV');
+  // An indirect branch was taken; where the user goes instead is no branch target (PSTATE.BTYPE, 11:10).
+  await bare.set({ pstate: EL1H | 0x400n });
+  assert.equal(await bare.get('pstate'), EL1H | 0x400n);
+  await bare.set({ pc: bare.at(place.data) });
+  assert.equal(await bare.get('pstate'), EL1H, 'BTYPE after a write to the pc');
   await assert.rejects(target.writeRegister(0, 'x0', 1n << 64n), TargetError);
   await assert.rejects(target.writeRegister(0, 'x31', 1n), /x31/);
   await assert.rejects(target.readRegisters(0, ['nothing']), /nothing/);
