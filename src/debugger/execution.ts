@@ -65,8 +65,8 @@ export class UnplacedWaypoint extends UserError {
 
 export interface ExecutionEvents {
   breakpointChanged(status: BreakpointStatus): void;
-  /** Text of a logpoint, or trouble with a condition. */
-  log(text: string, breakpoint: Breakpoint): void;
+  /** Text of a logpoint, trouble with a condition, or with the symbols. */
+  log(text: string, breakpoint?: Breakpoint): void;
 }
 
 const reasons: Readonly<Record<BreakpointKind, StopReason>> = {
@@ -108,12 +108,18 @@ export class Execution {
   async locateKernel(): Promise<void> {
     const { context } = this;
     await this.#kernel.follow(context, context.focus);
+    const mismatch = await this.#mismatch();
+    if (mismatch !== undefined) throw new UserError(mismatch);
+  }
+
+  async #mismatch(): Promise<string | undefined> {
+    const { context } = this;
     const other = await this.#kernel.otherBuild(context, context.focus);
     const source = this.symbols?.source;
-    if (other === undefined || source === undefined) return;
-    throw new UserError(
+    if (other === undefined || source === undefined) return undefined;
+    return (
       `The symbols are not of the kernel that runs: it has build-id ${other}, ${source.path} has ${source.buildId ?? 'none'}. ` +
-        'Name the vmlinux of the same build in "symbols".',
+      'Name the vmlinux of the same build in "symbols".'
     );
   }
 
@@ -356,7 +362,11 @@ export class Execution {
       const departure = this.#hit(event).sites.flatMap((site) => this.#kernel.departureOf(site) ?? [])[0];
       return event.kind === 'breakpoint' && departure !== undefined ? [{ vcpu: event.vcpu, departure }] : [];
     })[0];
-    if (!(await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing))) return;
+    const hasMoved = await this.#kernel.follow(context, departing?.vcpu ?? context.focus, departing);
+    // A kernel that has unpacked itself since.
+    const mismatch = await this.#mismatch();
+    if (mismatch !== undefined) this.events.log(mismatch);
+    if (!hasMoved) return;
     await this.#patching.rebind(context);
     await this.breakpoints.rebind(context, context.focus);
     await this.#reconsider(context.focus);

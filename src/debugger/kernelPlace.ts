@@ -1,5 +1,5 @@
 import { type Gpa, Gva } from '../base/address.ts';
-import { type Departure, KernelImage, type PlaceRegisters, placeRegisters } from '../linux/kernelImage.ts';
+import { type Departure, isMmuOn, KernelImage, type PlaceRegisters, placeRegisters } from '../linux/kernelImage.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { Placement, Site } from './placement.ts';
 import type { StopContext } from './stopContext.ts';
@@ -17,6 +17,8 @@ export class KernelPlace {
   #base: Gpa | undefined;
   /** What the last search that found nothing went by. */
   #searched = '';
+  /** Whether the MMU was on when another kernel was looked for. */
+  readonly #asked = new Set<boolean>();
   /** The kernel has said where it runs, and will not move again. */
   #settled = false;
 
@@ -79,11 +81,14 @@ export class KernelPlace {
     }
   }
 
-  /** The build-id of the kernel that runs instead of the one the symbols are of, if that can be told. */
+  /** The build-id of the kernel that is there instead of the one the symbols are of, if that can be told. Looks for it
+   *  once with the MMU off, and once with it on. */
   async otherBuild(context: StopContext, vcpu: Vcpu): Promise<string | undefined> {
-    if (this.#image === undefined || this.#base !== undefined) return undefined;
+    if (this.#image === undefined || this.#base !== undefined || this.#asked.size === 2) return undefined;
     const registers = await placeOf(context, vcpu);
-    return registers && this.#image.otherBuild(registers, context.target.physicalMemory);
+    if (registers === undefined || this.#asked.has(isMmuOn(registers))) return undefined;
+    this.#asked.add(isMmuOn(registers));
+    return this.#image.otherBuild(registers, context.target.physicalMemory);
   }
 
   async #find(image: KernelImage, context: StopContext, vcpu: Vcpu): Promise<Gpa | undefined> {

@@ -17,7 +17,7 @@ export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sect
 /** What tells where a vCPU's kernel is. SCTLR_EL1 (Arm ARM, D24.2): 0 M, the MMU is on. */
 export const placeRegisters = ['pc', 'sctlr_el1', 'ttbr1_el1'] as const;
 export type PlaceRegisters = Readonly<Record<(typeof placeRegisters)[number], bigint>>;
-const isMmuOn = ({ sctlr_el1 }: PlaceRegisters): boolean => (sctlr_el1 & 1n) !== 0n;
+export const isMmuOn = ({ sctlr_el1 }: Pick<PlaceRegisters, 'sctlr_el1'>): boolean => (sctlr_el1 & 1n) !== 0n;
 
 /** An instruction at which the kernel leaves the addresses it was loaded at. */
 export interface Departure {
@@ -108,22 +108,18 @@ export class KernelImage {
     return undefined;
   }
 
-  /** The build-id of another kernel in front of the page tables that TTBR1_EL1 names; undefined when there is none, or
-   *  several. */
+  /** The build-id of another kernel: in front of the page tables that TTBR1_EL1 names or, with the MMU off, in the image
+   *  that is loaded where the vCPU is or in front of it. Undefined when there is none, or several. */
   async otherBuild(registers: PlaceRegisters, memory: PhysicalMemory): Promise<string | undefined> {
-    if (!isMmuOn(registers)) return undefined;
     const ids = new Set<string>();
-    for (const table of tableAddresses(registers.ttbr1_el1)) {
-      // RAM begins and ends at whole mebibytes.
-      const first = table > imageLimit ? table - imageLimit : 0n;
-      for (let start = first - (first % mebibyte); start < table; start += mebibyte) {
-        const window = await readIfThere(memory, Gpa(start), Number(mebibyte) + noteLength);
-        for (const { offset, id } of window === undefined ? [] : buildIdsIn(window)) {
-          const at = start + BigInt(offset);
-          const page = await readIfThere(memory, Gpa(at - (at % BigInt(embeddedPageSize))), 4);
-          if (page === undefined || !isElf(page)) ids.add(id);
-        }
+    if (isMmuOn(registers)) {
+      for (const table of tableAddresses(registers.ttbr1_el1)) {
+        const first = table > imageLimit ? table - imageLimit : 0n;
+        for (const id of await idsIn(first, table, memory)) ids.add(id);
       }
+    } else {
+      const loaded = await loadedImage(registers.pc, memory);
+      for (const id of loaded ? await idsIn(loaded.start, loaded.end, memory) : []) ids.add(id);
     }
     // It may be this very kernel, with page tables that nothing here knows.
     if (this.source.buildId !== undefined && ids.has(this.source.buildId)) return undefined;
@@ -188,4 +184,45 @@ async function readIfThere(memory: PhysicalMemory, address: Gpa, length: number)
     if (error instanceof MemoryFault) return undefined;
     throw error;
   }
+}
+
+/** Build-ids between two addresses, without those of embedded ELF files. */
+async function idsIn(from: bigint, to: bigint, memory: PhysicalMemory): Promise<ReadonlySet<string>> {
+  const ids = new Set<string>();
+  // RAM begins and ends at whole mebibytes.
+  for (let start = from - (from % mebibyte); start < to; start += mebibyte) {
+    const window =
+      (await readIfThere(memory, Gpa(start), Number(mebibyte) + noteLength)) ??
+      (await readIfThere(memory, Gpa(start), Number(mebibyte)));
+    for (const { offset, id } of window === undefined ? [] : buildIdsIn(window)) {
+      const at = start + BigInt(offset);
+      if (at < from || at >= to) continue;
+      const page = await readIfThere(memory, Gpa(at - (at % BigInt(embeddedPageSize))), 4);
+      if (page === undefined || !isElf(page)) ids.add(id);
+    }
+  }
+  return ids;
+}
+
+/** The header of an Image: u64 image_size at 16, u32 magic "ARM\x64" at 56. */
+const header = { length: 64, imageSize: 16, magic: 56 } as const;
+const imageMagic = 0x644d_5241;
+
+/** Whatever kernel is loaded where a vCPU starts, or where the loader's code there goes to. */
+async function loadedImage(
+  pc: bigint,
+  memory: PhysicalMemory,
+): Promise<{ readonly start: bigint; readonly end: bigint } | undefined> {
+  const first = pc - (pc % loadAlignment);
+  for (let start = first; start < first + imageLimit; start += loadAlignment) {
+    for (const textOffset of textOffsets) {
+      const base = start + textOffset;
+      const bytes = await readIfThere(memory, Gpa(base), header.length);
+      const view = bytes && new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      if (view?.getUint32(header.magic, true) !== imageMagic) continue;
+      const size = view.getBigUint64(header.imageSize, true);
+      return { start: base, end: base + (size > 0n && size < imageLimit ? size : imageLimit) };
+    }
+  }
+  return undefined;
 }

@@ -4,15 +4,32 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import type { DapMessage } from '../support/dapClient.ts';
+import { ALLOC, Bytes, buildElf, EXEC } from '../support/elfBuilder.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { lineOf, noStrays, runGuest, session, User, unlessPresent, type Vmm } from '../support/labUser.ts';
 import { type LabCpu, lkvm, vmlinux } from './lab.ts';
+import { guestCommand, guestWords } from './vmm.ts';
+
+/** No more of a vmlinux than what tells where it would be, and that it is of no kernel here. */
+function otherKernel(): Uint8Array {
+  const text = 0xffff_8000_0800_0000n;
+  const notes = new Bytes().u32(4).u32(20).u32(3).string('GNU').bytes(new Uint8Array(20).fill(0xaa)).done();
+  return buildElf({
+    type: 2,
+    machine: 183, // EM_AARCH64
+    sections: [
+      { name: '.text', bytes: new Uint8Array(64), flags: ALLOC | EXEC, address: text },
+      { name: '.notes', bytes: notes, type: 7, flags: ALLOC, address: text + 0x1000n }, // SHT_NOTE
+    ],
+    symbols: ['_text', 'start_kernel'].map((name) => ({ name, value: text, section: '.text' })),
+  });
+}
 
 function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attachTo: Vmm): void {
   describe(`adapter on ${cpu}`, () => {
     let adapter: AdapterInLab;
     before(async () => {
-      adapter = await startAdapterInLab({ cpu });
+      adapter = await startAdapterInLab({ cpu, files: { '/job/other-vmlinux': otherKernel() } });
     });
     after(() => adapter.close());
 
@@ -91,6 +108,25 @@ function suite(cpu: LabCpu, launches: readonly (readonly [Vmm, number])[], attac
         });
       });
     }
+
+    test('symbols of another build are refused at an attach, and at a launch that names no kernel', {
+      skip: unlessPresent(attachTo),
+    }, async (context) => {
+      const refusal = /not of the kernel that runs: it has build-id [0-9a-f]{40}, .*other-vmlinux has (aa){20}/;
+      const { vm, pid } = await runGuest(adapter, attachTo, 4, context);
+      const command = guestWords(guestCommand(attachTo, '', { cpus: 1 }));
+      for (const configuration of [
+        { request: 'attach', pid },
+        { request: 'launch', command, console: 'internalConsole' },
+      ] as const) {
+        await session(adapter, async (user) => {
+          const symbols = '/job/other-vmlinux';
+          await assert.rejects(user.begin(configuration.request, { type: 'kvm', symbols, ...configuration }), refusal);
+        });
+      }
+      assert.equal((await vm.ended).status, 0, 'the guest is as it was');
+      await noStrays(adapter);
+    });
 
     test('attach to a kernel that has moved itself', { skip: unlessPresent(attachTo) }, async (context) => {
       const { vm, pid } = await runGuest(adapter, attachTo, 8, context, { kaslr: true });

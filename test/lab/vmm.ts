@@ -35,3 +35,11 @@ export function guestCommand(
     ` -kernel /lab/guest/Image -initrd ${initrd} -append "console=ttyAMA0 ${common}"`
   );
 }
+
+/** The words of a command line of `guestCommand`, in which only double quotes quote. */
+export function guestWords(command: string): [string, ...string[]] {
+  const [first = '', ...rest] = [...command.replace(/^exec /, '').matchAll(/"([^"]*)"|\S+/g)].map(
+    ([word, quoted]) => quoted ?? word,
+  );
+  return [first, ...rest];
+}

@@ -128,7 +128,17 @@ test('the build-id of another kernel in front of its page tables, not that of it
   all.set(note(0xaa), 0x10_0000 + 64);
   assert.equal(await image.otherBuild(running, memory), undefined, 'it is this very kernel');
   all.fill(0, 0x10_0000 + 64, 0x10_0000 + 128);
-  assert.equal(await image.otherBuild({ ...running, sctlr_el1: 0n }, memory), undefined, 'there are no tables yet');
+  const loaded = { pc: 0x8000_0000n, sctlr_el1: 0n, ttbr1_el1: 0n };
+  assert.equal(await image.otherBuild(loaded, memory), undefined, 'no image is loaded');
+  // The header of an Image behind the loader's code, which ends in front of another note.
+  const header = new DataView(all.buffer, 0x20_0000, 64);
+  header.setUint32(56, 0x644d5241, true);
+  header.setBigUint64(16, 0x9_0000n, true);
+  all.set(note(0xdd), 0x28_0000);
+  all.set(note(0xee), 0x29_0000);
+  assert.equal(await image.otherBuild(loaded, memory), 'dd'.repeat(20));
+  all.fill(0, 0x20_0000, 0x20_0040);
+  all.fill(0, 0x28_0000, 0x29_0040);
   all.set(note(0xcc), 0x4000);
   assert.equal(await image.otherBuild(running, memory), undefined, 'there are two');
 });

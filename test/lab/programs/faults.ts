@@ -7,20 +7,9 @@ import { Gva } from '../../../src/base/address.ts';
 import { MemoryFault, SessionError, UserError } from '../../../src/base/errors.ts';
 import type { ExitTrapChoice } from '../../../src/target/connection.ts';
 import { kvmDescriptors } from '../../../src/target/kvm/procfs.ts';
-import { guestCommand } from '../vmm.ts';
+import { guestCommand, guestWords } from '../vmm.ts';
 import { afterwards, check, within } from './report.ts';
-import {
-  attach,
-  connector,
-  guestWords,
-  imprint,
-  launch,
-  missing,
-  processes,
-  startLinux,
-  Transcript,
-  until,
-} from './vms.ts';
+import { attach, connector, imprint, launch, missing, processes, startLinux, Transcript, until } from './vms.ts';
 
 const lkvm = missing('kvmtool');
 /** The VMM that all checks but kvmtool's own can use. */

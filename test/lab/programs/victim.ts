@@ -3,7 +3,8 @@
  *  hardware breakpoint. */
 import { Gva } from '../../../src/base/address.ts';
 import type { Target } from '../../../src/target/target.ts';
-import { connector, guestWords } from './vms.ts';
+import { guestWords } from '../vmm.ts';
+import { connector } from './vms.ts';
 
 // As another user than root, to see what is refused to it.
 if (process.env.RUN_AS !== undefined) {

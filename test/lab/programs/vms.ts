@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream';
 import type { ExitTrapChoice, GuestConsole } from '../../../src/target/connection.ts';
 import { createConnector } from '../../../src/target/kvm/connector.ts';
 import type { ExitStatus, Target } from '../../../src/target/target.ts';
-import { type GuestOptions, guestCommand } from '../vmm.ts';
+import { type GuestOptions, guestCommand, guestWords } from '../vmm.ts';
 import { afterwards, within } from './report.ts';
 
 export type Vmm = 'kvmtool' | 'qemu';
@@ -17,14 +17,6 @@ export const missing = (vmm: Vmm): string | undefined =>
 
 export const guardianPath = '/job/guardian.mjs';
 export const connector = createConnector({ guardianPath });
-
-/** The words of a command line of `guestCommand`, in which only double quotes quote. */
-export function guestWords(command: string): [string, ...string[]] {
-  const [first = '', ...rest] = [...command.replace(/^exec /, '').matchAll(/"([^"]*)"|\S+/g)].map(
-    ([word, quoted]) => quoted ?? word,
-  );
-  return [first, ...rest];
-}
 
 /** Text that a stream brings, and waiting for parts of it. */
 export class Transcript {
