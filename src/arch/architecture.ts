@@ -54,6 +54,13 @@ export interface ExceptionEntry {
   originOf(registers: RegisterValues): Gva | undefined;
 }
 
+export interface AddressSpace {
+  /** What `of` looks at. */
+  readonly registers: readonly string[];
+  /** The same for the same program only; undefined in the kernel. */
+  of(registers: RegisterValues): bigint | undefined;
+}
+
 /** Everything above the target that differs between architectures. Pure: no I/O, no state.
  *
  *  Porting recipe: (1) describe the registers and number them for DWARF; (2) give the breakpoint instruction and
@@ -79,6 +86,8 @@ export interface Architecture {
   decode(bytes: Uint8Array): Instruction;
   /** What tells that a vCPU stands at the first instruction of an exception's handler. */
   readonly exceptionEntry: ExceptionEntry;
+  /** What tells the programs of user space apart, whose addresses and stacks may be the same. */
+  readonly addressSpace: AddressSpace;
   /** A code address as the program meant it: pointer authentication removed (arm64), else unchanged. */
   codeAddress(value: bigint, registers: RegisterValues): Gva;
   /** A short text for the thread name: privilege level and so on, such as `EL1`. */

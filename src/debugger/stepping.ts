@@ -57,7 +57,8 @@ async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> 
   const stack = context.stack(vcpu);
   const caller = (await stack.frames(2))[1];
   if (!caller) throw new UserError(`Cannot step out: there is no calling frame (${stack.end ?? 'unknown'}).`);
-  const waypoint = returnPoint(context, caller.pc, caller.registers);
+  const mark = { registers: caller.registers, program: await programOf(context, vcpu) };
+  const waypoint = returnPoint(context, caller.pc, mark);
   return async (execution) => {
     const movement = await execution.run([waypoint], vcpu);
     return { movement, completedOn: movement.arrived[0] };
@@ -84,9 +85,20 @@ export async function callsOnLine(context: StopContext, vcpu: Vcpu): Promise<rea
   return [...functions];
 }
 
+/** What tells a task's frame from others: of its registers, and its program where the kernel does not run. */
+interface FrameMark {
+  readonly registers: ReadonlyMap<string, bigint>;
+  readonly program: bigint | undefined;
+}
+
+async function programOf(context: StopContext, vcpu: Vcpu): Promise<bigint | undefined> {
+  const { registers, of } = context.target.architecture.addressSpace;
+  return of(await context.readRegisters(vcpu, registers));
+}
+
 /** Where a call returns to. Other tasks and deeper activations pass the same address with another stack pointer; the
  *  task itself may come back on another vCPU. */
-function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<string, bigint>): Waypoint {
+function returnPoint(context: StopContext, address: Gva, { registers: expected, program }: FrameMark): Waypoint {
   const { stackPointer, unwind } = context.target.architecture;
   // The callee gives the stack pointer back as it found it (AAPCS64 6.4.5.1): it is the frame's CFA. Frames found by
   // their record only know the frame pointer, which is as unique.
@@ -94,7 +106,9 @@ function returnPoint(context: StopContext, address: Gva, expected: ReadonlyMap<s
   const value = expected.get(name);
   return {
     address,
-    accepts: async (now, vcpu) => value === undefined || (await now.registers(vcpu)).get(name) === value,
+    accepts: async (now, vcpu) =>
+      (value === undefined || (await now.registers(vcpu)).get(name) === value) &&
+      (program === undefined || (await programOf(now, vcpu)) === program),
   };
 }
 
@@ -250,7 +264,8 @@ class Stepper {
       const caller = (await stack.frames(2))[1];
       // Nothing to return to (user mode, the first instructions): this is as far as a line step can go.
       if (!caller) return { movement: this.#here(), completedOn: this.vcpu };
-      waypoint = returnPoint(context, caller.pc, caller.registers);
+      const { program } = await this.#frame();
+      waypoint = returnPoint(context, caller.pc, { registers: caller.registers, program });
     }
     const movement = await this.execution.run([waypoint], this.vcpu);
     if (!this.#arrived(movement)) return { movement, completedOn: undefined };
@@ -280,7 +295,7 @@ class Stepper {
 
   /** Where a step took an exception instead, runs until that has been dealt with: for an instruction to be tried again
    *  (a page that was missing), one that has done its work (WARN, a kprobe), or one whose failure is foreseen. */
-  async #handled(frame: ReadonlyMap<string, bigint>): Promise<Movement | undefined> {
+  async #handled(frame: FrameMark): Promise<Movement | undefined> {
     const { context } = this.execution;
     const { registers, originOf } = context.target.architecture.exceptionEntry;
     const origin = originOf(await context.readRegisters(this.vcpu, registers));
@@ -301,12 +316,12 @@ class Stepper {
     return returnPoint(context, Gva(address + BigInt(length)), await this.#frame());
   }
 
-  /** What tells the frame that is current now from others. */
-  async #frame(): Promise<ReadonlyMap<string, bigint>> {
+  async #frame(): Promise<FrameMark> {
     const { context } = this.execution;
     const { stackPointer } = context.target.architecture;
     const stack = (await context.registers(this.vcpu)).get(stackPointer);
-    return new Map(stack === undefined ? [] : [[stackPointer, stack]]);
+    const registers = new Map(stack === undefined ? [] : [[stackPointer, stack]]);
+    return { registers, program: await programOf(context, this.vcpu) };
   }
 
   async #length(address: Gva): Promise<number> {

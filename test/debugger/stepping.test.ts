@@ -240,6 +240,32 @@ test('a call with a breakpoint on it that was not hit yet is left by a step', as
   assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 5));
 });
 
+test('another program of user space with the same stack does not end a step', async () => {
+  const target = inHelper(2);
+  const { step } = debug(target);
+  for (let count = 0; count < 4; count++) await step('in', 'instruction');
+  for (const vcpu of target.vcpus) target.set(vcpu, 'pstate', 0n);
+  target.set(0, 'ttbr0_el1', 0x0003_0000_4000_0001n);
+  target.set(1, 'ttbr0_el1', 0x0004_0000_5000_0001n);
+  // A fork of it is about to return from the same call, on vCPU 1.
+  target.set(1, 'pc', addressOf('inner', 4));
+  target.set(1, 'x30', addressOf('start_kernel', 5));
+  target.set(1, 'sp', target.get(0, 'sp'));
+  const original = target.resume.bind(target);
+  const seen = new Set<number>();
+  target.resume = async () => {
+    // Its own number may have changed when it comes back.
+    target.set(0, 'ttbr0_el1', 0x0005_0000_4000_0001n);
+    const events = await original();
+    for (const event of events) if (event.kind === 'breakpoint') seen.add(event.vcpu);
+    return events;
+  };
+  const stop = await step('next', 'instruction');
+  assert.equal(stop.vcpu, 0);
+  assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 5));
+  assert.ok(seen.has(1), 'the other one came by first');
+});
+
 test('a breakpoint that cannot be planted any more becomes a hardware one', async () => {
   const target = inHelper();
   const { instance, step } = debug(target);

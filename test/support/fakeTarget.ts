@@ -38,6 +38,7 @@ export class FakeTarget implements Target {
     ...['vbar_el1', 'elr_el1', 'spsr_el1'].map(
       (name) => ({ name, group: 'system', topic: 'exception', bits: 64 }) as const,
     ),
+    { name: 'ttbr0_el1', group: 'system', topic: 'translation', bits: 64 },
     { name: 'tcr_el1', group: 'system', topic: 'translation', bits: 64 },
   ];
   readonly vcpus: readonly Vcpu[];

@@ -1,7 +1,7 @@
 // arm64 as the layers above the target see it.
 
 import { Gva } from '../../base/address.ts';
-import type { Architecture, ExceptionEntry, RegisterValues } from '../architecture.ts';
+import type { AddressSpace, Architecture, ExceptionEntry, RegisterValues } from '../architecture.ts';
 import { BRK, decode } from './instructions.ts';
 import { exceptionLevel, isAArch32, Pstate } from './pstate.ts';
 import { floatRegisters, generalRegisters } from './registers.ts';
@@ -69,6 +69,17 @@ const exceptionEntry: ExceptionEntry = {
   },
 };
 
+// TTBR0_EL1 (Arm ARM, D24.2): 63:48 ASID, which changes while a program runs, 47:1 BADDR, 0 CnP.
+const translationTable = 0xffff_ffff_fffen;
+
+const addressSpace: AddressSpace = {
+  registers: ['pstate', 'ttbr0_el1'],
+  of: (registers) => {
+    const [pstate = 0n, ttbr0 = 0n] = addressSpace.registers.map((name) => registers.get(name));
+    return exceptionLevel(pstate) === 0 ? ttbr0 & translationTable : undefined;
+  },
+};
+
 const breakpointInstruction = new Uint8Array(4);
 new DataView(breakpointInstruction.buffer).setUint32(0, BRK, true);
 
@@ -91,6 +102,7 @@ export const aarch64: Architecture = {
   dwarfRegister,
   decode,
   exceptionEntry,
+  addressSpace,
   codeAddress,
   describeContext,
 };
