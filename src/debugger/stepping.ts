@@ -278,9 +278,8 @@ class Stepper {
     const pc = await this.#pc();
     if (!over || kind !== 'call') {
       const end = within && inRow(pc, within) ? Gva(within.end) : undefined;
-      const frame = await this.#frame();
       const movement = await this.execution.step(this.vcpu, end);
-      return { kind, movement: (this.#done(movement) && (await this.#handled(frame))) || movement };
+      return { kind, movement: (this.#done(movement) && (await this.#handled())) || movement };
     }
     const waypoint = await this.#behind(pc);
     // A breakpoint there may not have been hit yet: the step leaves it all the same.
@@ -295,12 +294,13 @@ class Stepper {
 
   /** Where a step took an exception instead, runs until that has been dealt with: for an instruction to be tried again
    *  (a page that was missing), one that has done its work (WARN, a kprobe), or one whose failure is foreseen. */
-  async #handled(frame: FrameMark): Promise<Movement | undefined> {
+  async #handled(): Promise<Movement | undefined> {
     const { context } = this.execution;
     const { registers, originOf } = context.target.architecture.exceptionEntry;
     const origin = originOf(await context.readRegisters(this.vcpu, registers));
     if (origin === undefined) return undefined;
     const behind = Gva(origin + BigInt(await this.#length(origin)));
+    const frame = await this.#frame(); // the handler has not touched the stack yet
     const places = new Set([origin, behind, this.symbols?.fixupOf(origin) ?? behind]);
     const waypoints = [...places].map((address) => returnPoint(context, address, frame));
     const movement = await this.execution.run(waypoints, this.vcpu);

@@ -213,6 +213,7 @@ test('a line whose instruction takes an exception is gone on with when that has 
     target.set(0, 'elr_el1', from);
     target.set(0, 'spsr_el1', 0x5n);
     target.set(0, 'x30', from + 4n);
+    target.set(0, 'sp', target.get(0, 'sp') - 16n); // by what was executed before it
     target.set(0, 'pc', addressOf('inner'));
     return Promise.resolve([{ kind: 'step', vcpu, pc: Gva(addressOf('inner')) }]);
   };
