@@ -2,7 +2,6 @@
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { decodeDebugExit } from '../../arch/aarch64/debug.ts';
 import { reinjectBreakpoint } from '../../arch/aarch64/exception.ts';
-import { longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
@@ -27,6 +26,7 @@ import { Capability, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
 import { type MemorySlots, SlotMemory } from './memorySlots.ts';
 import { isEnding, kvmDescriptors, processName, startTime } from './procfs.ts';
+import { Standings } from './standings.ts';
 import { breakInstruction, StopPoints } from './stopPoints.ts';
 import { keepingAlive } from './tracer.ts';
 import { TranslationTables } from './translationTables.ts';
@@ -44,11 +44,6 @@ export interface KvmVm {
   readonly group: VcpuGroup;
   /** Called once, when system calls can be injected. */
   findSlots(thread: VcpuThread): MemorySlots;
-}
-
-interface Standing {
-  readonly pc: Gva;
-  readonly watch: boolean;
 }
 
 /** A part of guest memory, `offset` bytes into what it is a part of. */
@@ -73,16 +68,13 @@ export class KvmTarget implements Target {
   readonly #tables: TranslationTables;
   readonly #points: StopPoints;
   readonly #stepper: VcpuStepper;
+  readonly #standings: Standings;
   readonly #mailbox: MailboxRecord;
   #filter: TrapFilter | undefined;
   #kernelTables: KernelTables | undefined;
   #interrupted = false;
   #detached = false;
   #pending: Promise<void> | undefined;
-  /** Where each vCPU stands at a stop point that was reported or stepped onto: to be left before it counts again. */
-  readonly #standing = new Map<Vcpu, Standing>();
-  /** The guest's own breakpoint instructions that were reported and are still to be executed. */
-  readonly #trapped = new Map<Vcpu, { pc: Gva; immediate: number }>();
 
   constructor(vm: KvmVm) {
     this.#vm = vm;
@@ -123,6 +115,10 @@ export class KvmTarget implements Target {
       this.capabilities.hardwareBreakpoints,
       (vcpu) => this.memory(vcpu),
     );
+    this.#standings = new Standings(this.#registers, this.#points, this.#stepper, {
+      step: (thread, mode, end) => this.#stepOne(thread, mode, end),
+      reinject: (thread, immediate) => this.#reinject(thread, immediate),
+    });
     // Whoever ends the VMM, and whenever: nothing is left to undo, and nobody to be waited for.
     void group.exited.then(() => {
       journal.close();
@@ -182,8 +178,7 @@ export class KvmTarget implements Target {
     const thread = this.#thread(vcpu);
     this.#registers.write(thread, { [name]: value });
     if (name === 'pc') {
-      this.#standing.delete(vcpu);
-      this.#trapped.delete(vcpu);
+      this.#standings.forget(vcpu);
       // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
       const pstate = this.#registers.one(thread, 'pstate');
       if ((pstate & Pstate.BTYPE) !== 0n && !isAArch32(pstate)) {
@@ -276,80 +271,11 @@ export class KvmTarget implements Target {
   async #resume(): Promise<readonly StopEvent[]> {
     for (const thread of this.#vm.group.threads) this.#registers.depart(thread);
     for (const thread of this.#vm.group.threads) {
-      const events = await this.#leaveStopPoint(thread);
+      const events = await this.#standings.leave(thread);
       if (events.length > 0) return events;
     }
     if (this.#interrupted) return [{ kind: 'interrupted', vcpu: this.vcpus[0] ?? 0 }];
     return this.#runAll();
-  }
-
-  /** Executes the instruction a vCPU stands at, if it is a stop point that was reported. Anything else than the plain
-   *  step that this should be is returned. */
-  async #leaveStopPoint(thread: VcpuThread): Promise<readonly StopEvent[]> {
-    const vcpu = thread.index ?? 0;
-    if (this.#giveTrapBack(thread)) return [];
-    const standing = this.#standing.get(vcpu);
-    this.#standing.delete(vcpu);
-    if (!standing) return [];
-    const pc = Gva(this.#registers.one(thread, 'pc'));
-    if (pc !== standing.pc) return [];
-    if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = standing.watch ? await this.#leaveWatchpoint(thread, pc) : await this.#leaveBreakpoint(thread);
-    const others = events.filter(({ kind }) => kind !== 'step');
-    // Nobody hears of this step: a stop point behind it is still to be reported.
-    if (others.length === 0) this.#standing.delete(vcpu);
-    this.#keepStanding(thread, standing, others);
-    return others;
-  }
-
-  /** Interrupted before the instruction executed: the stop point there has been reported all the same. */
-  #keepStanding(thread: VcpuThread, standing: Standing, events: readonly StopEvent[]): void {
-    if (!events.some(({ kind }) => kind === 'interrupted')) return;
-    if (this.#registers.one(thread, 'pc') === standing.pc) this.#standing.set(thread.index ?? 0, standing);
-  }
-
-  /** Executes the instruction that a breakpoint was reported at. In the middle of an exclusive sequence the reservation is
-   *  lost (Arm ARM, B2.17): the store would fail, and as often as the guest tries again the breakpoint would be hit again.
-   *  So the next try is made here, as one. */
-  async #leaveBreakpoint(thread: VcpuThread): Promise<readonly StopEvent[]> {
-    const sequence = await this.#stepper.sequenceAround(thread);
-    let events = await this.#stepOne(thread, 'leave');
-    // To the store, and the branch behind it that leads back.
-    for (let left = sequence ? 2 * longestSequence : 0; left > 0; left--) {
-      const pc = Gva(this.#registers.one(thread, 'pc'));
-      const isThere = sequence !== undefined && pc >= sequence.start && pc <= sequence.end + 8n;
-      if (!isThere || events.some(({ kind }) => kind !== 'step')) break;
-      if (pc === sequence.start) return this.#stepOne(thread, 'leave');
-      if (this.#points.executionAt(pc).length > 0) break;
-      events = await this.#stepOne(thread, 'step');
-    }
-    return events;
-  }
-
-  /** Executes the access at `pc` that a watchpoint was reported for. A store-exclusive has lost its reservation to that
-   *  (Arm ARM, B2.17): it fails, and as often as the guest tries again it would be reported again. So the next try is made
-   *  here, as one. */
-  async #leaveWatchpoint(thread: VcpuThread, pc: Gva): Promise<readonly StopEvent[]> {
-    const isStore = await this.#stepper.isAtStoreExclusive(thread);
-    let events = await this.#stepOne(thread, 'stepUnwatched');
-    // A comparison at most, and a branch, lie between.
-    for (let left = isStore ? 3 : 0; left > 0 && events.every(({ kind }) => kind === 'step'); left--) {
-      if (this.#points.executionAt(Gva(this.#registers.one(thread, 'pc'))).length > 0) break;
-      if (await this.#stepper.isAtSequenceTo(thread, pc)) return this.#stepOne(thread, 'stepUnwatched');
-      events = await this.#stepOne(thread, 'step');
-    }
-    return events;
-  }
-
-  /** Executes the guest's own breakpoint instruction that the vCPU was reported at, if it still stands there. */
-  #giveTrapBack(thread: VcpuThread): boolean {
-    const vcpu = thread.index ?? 0;
-    const trap = this.#trapped.get(vcpu);
-    this.#trapped.delete(vcpu);
-    if (trap === undefined || this.#registers.one(thread, 'pc') !== trap.pc) return false;
-    this.#standing.delete(vcpu);
-    this.#reinject(thread, trap.immediate);
-    return true;
   }
 
   async #runAll(): Promise<readonly StopEvent[]> {
@@ -376,12 +302,7 @@ export class KvmTarget implements Target {
   }
 
   #report(outcomes: readonly RunOutcome[], events: ReadonlyMap<Vcpu, StopEvent>): readonly StopEvent[] {
-    for (const event of events.values()) {
-      if (event.kind === 'breakpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
-      if (event.kind === 'watchpoint') this.#standing.set(event.vcpu, { pc: event.pc, watch: true });
-      if (event.kind === 'step') this.#standing.set(event.vcpu, { pc: event.pc, watch: false });
-      if (event.kind === 'guestTrap') this.#trapped.set(event.vcpu, event);
-    }
+    this.#standings.reported(events.values());
     const exited = outcomes.find((outcome) => outcome.kind === 'exited');
     if (exited) {
       return [...events.values(), { kind: 'exited', status: exited.status }];
@@ -497,24 +418,9 @@ export class KvmTarget implements Target {
   }
 
   step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]> {
-    return this.#track(this.#step(this.#thread(vcpu), vcpu, end));
-  }
-
-  async #step(thread: VcpuThread, vcpu: Vcpu, end: Gva | undefined): Promise<readonly StopEvent[]> {
+    const thread = this.#thread(vcpu);
     this.#registers.depart(thread);
-    if (this.#giveTrapBack(thread)) {
-      const pc = Gva(this.#registers.one(thread, 'pc'));
-      return this.#report([], new Map([[vcpu, { kind: 'step', vcpu, pc }]]));
-    }
-    const standing = this.#standing.get(vcpu);
-    this.#standing.delete(vcpu);
-    if (standing === undefined) return this.#stepOne(thread, 'step', end);
-    const isWatched = standing.watch && this.#registers.one(thread, 'pc') === standing.pc;
-    const events = isWatched
-      ? await this.#leaveWatchpoint(thread, standing.pc)
-      : await this.#stepOne(thread, 'step', end);
-    this.#keepStanding(thread, standing, events);
-    return events;
+    return this.#track(this.#standings.step(thread, end));
   }
 
   async #stepOne(thread: VcpuThread, mode: StepMode, end?: Gva): Promise<readonly StopEvent[]> {

@@ -93,7 +93,7 @@ async function everyInstruction(vmm: Vmm, rounds: number): Promise<void> {
 }
 
 async function straightCode(vmm: Vmm): Promise<void> {
-  const rounds = 6;
+  const rounds = 3;
   await stepped(vmm, rounds, 8n);
   const steps = await stepped(vmm, rounds, 256n);
   assert.ok(steps < 700 * rounds, `${steps} steps`);
