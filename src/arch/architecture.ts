@@ -46,19 +46,11 @@ export interface UnwindHints {
   readonly addressing?: readonly string[];
 }
 
-export interface ExceptionEntry {
-  /** What `originOf` looks at. */
-  readonly registers: readonly string[];
-  /** The instruction of the kernel's own that the exception says to have come from; undefined when no handler begins here,
-   *  or one of user space's exceptions. */
-  originOf(registers: RegisterValues): Gva | undefined;
-}
-
-export interface AddressSpace {
+/** Something that some registers tell of a vCPU. */
+export interface Told<Value> {
   /** What `of` looks at. */
   readonly registers: readonly string[];
-  /** The same for the same program only; undefined in the kernel. */
-  of(registers: RegisterValues): bigint | undefined;
+  of(registers: RegisterValues): Value | undefined;
 }
 
 /** Everything above the target that differs between architectures. Pure: no I/O, no state.
@@ -84,10 +76,11 @@ export interface Architecture {
   dwarfRegister(number: number): string | undefined;
   /** Decodes the instruction whose bytes start at `bytes[0]`; `bytes` holds at least the longest instruction. */
   decode(bytes: Uint8Array): Instruction;
-  /** What tells that a vCPU stands at the first instruction of an exception's handler. */
-  readonly exceptionEntry: ExceptionEntry;
-  /** What tells the programs of user space apart, whose addresses and stacks may be the same. */
-  readonly addressSpace: AddressSpace;
+  /** The instruction of the kernel's own that an exception was taken at; undefined unless the vCPU stands at the first
+   *  instruction of its handler, and for exceptions of user space. */
+  readonly exceptionOrigin: Told<Gva>;
+  /** What tells the programs of user space apart, whose addresses and stacks may be the same; undefined in the kernel. */
+  readonly addressSpace: Told<bigint>;
   /** A code address as the program meant it: pointer authentication removed (arm64), else unchanged. */
   codeAddress(value: bigint, registers: RegisterValues): Gva;
   /** A short text for the thread name: privilege level and so on, such as `EL1`. */

@@ -1,4 +1,4 @@
-import type { Instruction } from '../arch/architecture.ts';
+import type { Instruction, Told } from '../arch/architecture.ts';
 import { Gva } from '../base/address.ts';
 import { TargetError, UserError } from '../base/errors.ts';
 import type { LineRow } from '../symbols/image.ts';
@@ -91,10 +91,11 @@ interface FrameMark {
   readonly program: bigint | undefined;
 }
 
-async function programOf(context: StopContext, vcpu: Vcpu): Promise<bigint | undefined> {
-  const { registers, of } = context.target.architecture.addressSpace;
-  return of(await context.readRegisters(vcpu, registers));
-}
+const told = async <Value>(what: Told<Value>, context: StopContext, vcpu: Vcpu): Promise<Value | undefined> =>
+  what.of(await context.readRegisters(vcpu, what.registers));
+
+const programOf = (context: StopContext, vcpu: Vcpu): Promise<bigint | undefined> =>
+  told(context.target.architecture.addressSpace, context, vcpu);
 
 /** Where a call returns to. Other tasks and deeper activations pass the same address with another stack pointer; the
  *  task itself may come back on another vCPU. */
@@ -279,7 +280,8 @@ class Stepper {
     if (!over || kind !== 'call') {
       const end = within && inRow(pc, within) ? Gva(within.end) : undefined;
       const movement = await this.execution.step(this.vcpu, end);
-      return { kind, movement: (this.#done(movement) && (await this.#handled())) || movement };
+      if (!this.#done(movement)) return { kind, movement };
+      return { kind, movement: (await this.#handled()) ?? movement };
     }
     const waypoint = await this.#behind(pc);
     // A breakpoint there may not have been hit yet: the step leaves it all the same.
@@ -296,8 +298,7 @@ class Stepper {
    *  (a page that was missing), one that has done its work (WARN, a kprobe), or one whose failure is foreseen. */
   async #handled(): Promise<Movement | undefined> {
     const { context } = this.execution;
-    const { registers, originOf } = context.target.architecture.exceptionEntry;
-    const origin = originOf(await context.readRegisters(this.vcpu, registers));
+    const origin = await told(context.target.architecture.exceptionOrigin, context, this.vcpu);
     if (origin === undefined) return undefined;
     const behind = Gva(origin + BigInt(await this.#length(origin)));
     const frame = await this.#frame(); // the handler has not touched the stack yet

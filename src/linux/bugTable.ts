@@ -4,7 +4,7 @@
 import { Gva } from '../base/address.ts';
 import type { VirtualMemory } from '../base/memory.ts';
 import type { SymbolFile } from '../symbols/image.ts';
-import { stripped } from '../symbols/types.ts';
+import { type Layout, layoutOf } from './tables.ts';
 
 export type BugSource = Pick<SymbolFile, 'symbolsNamed' | 'typeNamed'>;
 
@@ -13,11 +13,6 @@ const warningFlag = 1;
 /** Bounds against lists and counts that a guest has destroyed. */
 const moduleLimit = 4096;
 const entryLimit = 1 << 18;
-
-interface Layout {
-  readonly size: number;
-  offsetOf(member: string): number | undefined;
-}
 
 export class BugTable {
   readonly #entry: Layout;
@@ -95,13 +90,6 @@ export class BugTable {
     const [symbol] = this.source.symbolsNamed(name);
     return symbol && BigInt.asUintN(64, symbol.address + bias);
   }
-}
-
-function layoutOf(source: BugSource, name: string): Layout | undefined {
-  const type = source.typeNamed('struct', name);
-  const real = type && stripped(type);
-  if (real === undefined || !('members' in real) || real.size === 0) return undefined;
-  return { size: real.size, offsetOf: (member) => real.members.find((each) => each.name === member)?.offset };
 }
 
 async function view(memory: VirtualMemory, address: bigint, length: number): Promise<DataView> {

@@ -3,12 +3,9 @@
 // __start___ex_table and __stop___ex_table.
 
 import type { SymbolFile } from '../symbols/image.ts';
-import { stripped } from '../symbols/types.ts';
+import { imageTable, layoutOf } from './tables.ts';
 
 export type ExceptionTableSource = Pick<SymbolFile, 'symbolsNamed' | 'typeNamed' | 'imageBytes'>;
-
-/** Bytes; the kernel's own is some 50 KiB. */
-const sizeLimit = 1n << 24n;
 
 export class ExceptionTable {
   #fixups: ReadonlyMap<bigint, bigint> | undefined;
@@ -22,19 +19,15 @@ export class ExceptionTable {
   }
 
   #read(): ReadonlyMap<bigint, bigint> {
-    const fixups = new Map<bigint, bigint>();
-    const [start, stop] = ['__start___ex_table', '__stop___ex_table'].map(
-      (name) => this.source.symbolsNamed(name)[0]?.address,
+    const layout = layoutOf(this.source, 'exception_table_entry');
+    if (layout === undefined) return new Map();
+    const entries = imageTable(this.source, '__start___ex_table', '__stop___ex_table', layout.size);
+    return new Map(
+      entries.map(({ address, entry }) => {
+        const target = (at: number): bigint =>
+          BigInt.asUintN(64, address + BigInt(at) + BigInt(entry.getInt32(at, true)));
+        return [target(0), target(4)];
+      }),
     );
-    const type = this.source.typeNamed('struct', 'exception_table_entry');
-    const entry = type && stripped(type);
-    if (start === undefined || stop === undefined || !entry || !('members' in entry) || entry.size === 0) return fixups;
-    if (stop <= start || stop - start > sizeLimit) return fixups;
-    const bytes = this.source.imageBytes(start, Number(stop - start));
-    if (bytes === undefined) return fixups;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const target = (at: number): bigint => BigInt.asUintN(64, start + BigInt(at) + BigInt(view.getInt32(at, true)));
-    for (let at = 0; at + entry.size <= bytes.length; at += entry.size) fixups.set(target(at), target(at + 4));
-    return fixups;
   }
 }

@@ -17,7 +17,7 @@ export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sect
 /** What tells where a vCPU's kernel is. SCTLR_EL1 (Arm ARM, D24.2): 0 M, the MMU is on. */
 export const placeRegisters = ['pc', 'sctlr_el1', 'ttbr1_el1'] as const;
 export type PlaceRegisters = Readonly<Record<(typeof placeRegisters)[number], bigint>>;
-export const isMmuOn = ({ sctlr_el1 }: Pick<PlaceRegisters, 'sctlr_el1'>): boolean => (sctlr_el1 & 1n) !== 0n;
+export const isMmuOn = ({ sctlr_el1 }: PlaceRegisters): boolean => (sctlr_el1 & 1n) !== 0n;
 
 /** An instruction at which the kernel leaves the addresses it was loaded at. */
 export interface Departure {

@@ -7,7 +7,7 @@ import type { RegisterValues } from '../arch/architecture.ts';
 import { Gva } from '../base/address.ts';
 import type { VirtualMemory } from '../base/memory.ts';
 import type { SymbolFile } from '../symbols/image.ts';
-import { stripped } from '../symbols/types.ts';
+import { imageTable, layoutOf } from './tables.ts';
 
 export type PatchedSource = Pick<SymbolFile, 'machine' | 'symbolsNamed' | 'symbolAt' | 'imageBytes' | 'typeNamed'>;
 
@@ -49,9 +49,7 @@ export class PatchedText {
 
   patchers(): readonly TextPatcher[] {
     if (this.source.machine !== 'aarch64') return [];
-    const kprobe = this.source.typeNamed('struct', 'kprobe');
-    const type = kprobe && stripped(kprobe);
-    const addressAt = type && 'members' in type ? type.members.find(({ name }) => name === 'addr')?.offset : undefined;
+    const addressAt = layoutOf(this.source, 'kprobe')?.offsetOf('addr');
     const found = (names: readonly string[], at: number | undefined): readonly TextPatcher[] =>
       names
         .flatMap((name) => this.source.symbolsNamed(name))
@@ -90,8 +88,8 @@ export class PatchedText {
   //   4  s32 target
   //   8  long key
   #staticKeys(): readonly bigint[] {
-    if (this.#sizeOf('jump_entry') !== 16) return [];
-    return this.#table('__start___jump_table', '__stop___jump_table', 16).map(
+    if (layoutOf(this.source, 'jump_entry')?.size !== 16) return [];
+    return imageTable(this.source, '__start___jump_table', '__stop___jump_table', 16).map(
       ({ address, entry }) => address + BigInt(entry.getInt32(0, true)),
     );
   }
@@ -101,28 +99,11 @@ export class PatchedText {
   //   4  s32 alt_offset                        11  u8 alt_len
   //   8  u16 cpufeature
   #alternatives(): readonly bigint[] {
-    if (this.#sizeOf('alt_instr') !== 12) return [];
-    return this.#table('__alt_instructions', '__alt_instructions_end', 12).flatMap(({ address, entry }) => {
+    if (layoutOf(this.source, 'alt_instr')?.size !== 12) return [];
+    return imageTable(this.source, '__alt_instructions', '__alt_instructions_end', 12).flatMap(({ address, entry }) => {
       const start = address + BigInt(entry.getInt32(0, true));
       return Array.from({ length: entry.getUint8(10) / 4 }, (_, index) => start + BigInt(4 * index));
     });
-  }
-
-  #sizeOf(name: string): number | undefined {
-    const type = this.source.typeNamed('struct', name);
-    const real = type && stripped(type);
-    return real && 'size' in real ? real.size : undefined;
-  }
-
-  #table(from: string, to: string, size: number): readonly { readonly address: bigint; readonly entry: DataView }[] {
-    const [start, end] = [from, to].map((name) => this.source.symbolsNamed(name)[0]?.address);
-    if (start === undefined || end === undefined || end <= start) return [];
-    const bytes = this.source.imageBytes(start, Number(end - start));
-    if (bytes === undefined) return [];
-    return Array.from({ length: Math.floor(bytes.length / size) }, (_, index) => ({
-      address: start + BigInt(index * size),
-      entry: new DataView(bytes.buffer, bytes.byteOffset + index * size, size),
-    }));
   }
 }
 

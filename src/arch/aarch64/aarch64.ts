@@ -1,7 +1,7 @@
 // arm64 as the layers above the target see it.
 
 import { Gva } from '../../base/address.ts';
-import type { AddressSpace, Architecture, ExceptionEntry, RegisterValues } from '../architecture.ts';
+import type { Architecture, RegisterValues, Told } from '../architecture.ts';
 import { BRK, decode } from './instructions.ts';
 import { exceptionLevel, isAArch32, Pstate } from './pstate.ts';
 import { floatRegisters, generalRegisters } from './registers.ts';
@@ -60,10 +60,10 @@ function describeContext(registers: RegisterValues): string {
   return level > 0 && (pstate & Pstate.SP) === 0n ? `EL${level}t` : `EL${level}`;
 }
 
-const exceptionEntry: ExceptionEntry = {
+const exceptionOrigin: Told<Gva> = {
   registers: ['pc', 'vbar_el1', 'elr_el1', 'spsr_el1'],
-  originOf: (registers) => {
-    const [pc = 0n, vbar = 0n, elr = 0n, spsr = 0n] = exceptionEntry.registers.map((name) => registers.get(name));
+  of: (registers) => {
+    const [pc = 0n, vbar = 0n, elr = 0n, spsr = 0n] = exceptionOrigin.registers.map((name) => registers.get(name));
     if (isAArch32(spsr) || exceptionLevel(spsr) !== 1) return undefined;
     return pc === exceptionHandler(vbar, spsr) ? Gva(elr) : undefined;
   },
@@ -72,7 +72,7 @@ const exceptionEntry: ExceptionEntry = {
 // TTBR0_EL1 (Arm ARM, D24.2): 63:48 ASID, which changes while a program runs, 47:1 BADDR, 0 CnP.
 const translationTable = 0xffff_ffff_fffen;
 
-const addressSpace: AddressSpace = {
+const addressSpace: Told<bigint> = {
   registers: ['pstate', 'ttbr0_el1'],
   of: (registers) => {
     const [pstate = 0n, ttbr0 = 0n] = addressSpace.registers.map((name) => registers.get(name));
@@ -101,7 +101,7 @@ export const aarch64: Architecture = {
   disassembler: { arch: 'arm64', mode: 'arm' },
   dwarfRegister,
   decode,
-  exceptionEntry,
+  exceptionOrigin,
   addressSpace,
   codeAddress,
   describeContext,

@@ -1,14 +1,7 @@
 // Load-exclusive/store-exclusive sequences, which never complete when they are stepped: the exception of each step
 // clears the monitor that the store-exclusive asks (Arm ARM, DDI 0487, B2.17 "Synchronization and semaphores").
 
-import {
-  decodeWord,
-  isWaitForEvent,
-  isWaitForInterrupt,
-  maskInstruction,
-  matches,
-  type Pattern,
-} from './instructions.ts';
+import { decodeWord, matches, type Pattern, waitsOrMasks } from './instructions.ts';
 import type { Stretch } from './stretch.ts';
 
 const anyOf = (word: number, patterns: readonly Pattern[]): boolean =>
@@ -61,9 +54,4 @@ function branchTarget(word: number, address: bigint): bigint | undefined {
 const exceptions: Pattern = [0xff00_0000, 0xd400_0000];
 
 const leaves = (word: number): boolean =>
-  decodeWord(word).kind !== 'other' ||
-  maskInstruction(word) !== undefined ||
-  matches(word, exceptions) ||
-  isWaitForEvent(word) ||
-  isWaitForInterrupt(word) ||
-  isLoadExclusive(word);
+  decodeWord(word).kind !== 'other' || waitsOrMasks(word) || matches(word, exceptions) || isLoadExclusive(word);

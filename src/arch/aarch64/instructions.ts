@@ -97,8 +97,12 @@ const WFET: Pattern = [0xffff_ffe0, 0xd503_1000];
 const WFI: Pattern = [0xffff_ffff, 0xd503_207f];
 const WFIT: Pattern = [0xffff_ffe0, 0xd503_1020];
 
-export const isWaitForEvent = (word: number): boolean => matches(word, WFE) || matches(word, WFET);
+const isWaitForEvent = (word: number): boolean => matches(word, WFE) || matches(word, WFET);
 export const isWaitForInterrupt = (word: number): boolean => matches(word, WFI) || matches(word, WFIT);
+
+/** Whether an instruction waits, or deals with the interrupt masks: neither belongs into code that is run as one step. */
+export const waitsOrMasks = (word: number): boolean =>
+  isWaitForEvent(word) || isWaitForInterrupt(word) || maskInstruction(word) !== undefined;
 
 /** The number of the register that BR or BLR goes to (Rn, 9:5); undefined for any other instruction. */
 export const branchTargetRegister = (word: number): number | undefined =>

@@ -1,14 +1,7 @@
 // Stretches of code that can be run as one step: nothing in them sees or changes the interrupt masks, and it is known
 // beforehand where they are left.
 import { isLoadExclusive, isStoreExclusive } from './exclusive.ts';
-import {
-  decodeWord,
-  isWaitForEvent,
-  isWaitForInterrupt,
-  maskInstruction,
-  matches,
-  type Pattern,
-} from './instructions.ts';
+import { decodeWord, matches, type Pattern, waitsOrMasks } from './instructions.ts';
 
 export interface Stretch {
   /** Bytes from its first instruction to behind its last. */
@@ -34,13 +27,7 @@ const errorBarrier = 0xd503_221f;
 const isPlain = (word: number): boolean => {
   if (isLoadExclusive(word) || isStoreExclusive(word)) return false;
   if (!matches(word, branchesAndSystem)) return true;
-  return (
-    harmless.some((pattern) => matches(word, pattern)) &&
-    word !== errorBarrier &&
-    maskInstruction(word) === undefined &&
-    !isWaitForEvent(word) &&
-    !isWaitForInterrupt(word)
-  );
+  return harmless.some((pattern) => matches(word, pattern)) && word !== errorBarrier && !waitsOrMasks(word);
 };
 
 /** The stretch that begins at `start`, the address of `words[0]`, runs straight on, and ends at the latest with the last of

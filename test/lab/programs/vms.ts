@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import type { ExitTrapChoice, GuestConsole } from '../../../src/target/connection.ts';
 import { createConnector } from '../../../src/target/kvm/connector.ts';
@@ -123,7 +124,7 @@ export async function start(argv: readonly [string, ...string[]], { user }: Star
   });
   // Not `exit`: the VMM may outlive the shell by a moment.
   const ended = once(child, 'close').then(([status, signal]) =>
-    signal === null ? shellStatus(status) : { code: undefined, signal },
+    signal === null ? shellStatus(status) : { code: undefined, signal: constants.signals[signal as NodeJS.Signals] },
   );
   afterwards(async () => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
