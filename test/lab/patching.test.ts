@@ -89,4 +89,35 @@ describe('code that the guest rewrites', () => {
       });
     });
   }
+
+  /** As often as hardware breakpoints, which are nothing but an address, are hit. */
+  let wanted: number | undefined;
+  for (const mode of ['hardware', 'software', 'auto'] as const) {
+    test(`a breakpoint of mode ${mode} in a module that goes and comes again`, async () => {
+      await session(adapter, async (user) => {
+        await user.begin('launch', guestConfiguration(vmm, { cpus: 2, parameters: 'guest.do=reload' }));
+        await user.stopped();
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'proc_sched_show_task' }] });
+        assert.equal((await user.go('continue')).reason, 'function breakpoint');
+        const place = /GUEST-AT ([0-9a-f]+) /;
+        while (!place.test(user.client.outputText('stdout'))) await user.client.waitFor('output');
+        const [, start] = place.exec(user.client.outputText('stdout')) ?? [];
+        const { breakpoints } = await user.client.request('setInstructionBreakpoints', {
+          breakpoints: [{ instructionReference: `0x${start}`, mode, logMessage: 'in the module' }],
+        });
+        assert.equal(breakpoints[0].verified, true, breakpoints[0].message);
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [] });
+        await user.client.request('continue', { threadId: user.threadId });
+        await user.client.waitFor('exited');
+        const hits = user.client.outputText('console').match(/^in the module$/gm)?.length ?? 0;
+        // Three for each time it is loaded, and what the kernel wants to know by itself.
+        assert.ok(hits >= 6, `${hits} hits`);
+        wanted ??= hits;
+        assert.equal(hits, wanted);
+        assert.equal(user.client.outputText('stdout').match(/GUEST-AT /g)?.length, 2);
+        await user.leave(true);
+        await noStrays(adapter);
+      });
+    });
+  }
 });

@@ -9,8 +9,7 @@ import type { Journal, JournalEntry } from './journal.ts';
 /** One line of the pipe. */
 export type JournalLine =
   | { readonly do: 'vmm'; readonly record: Parameters<Journal['vmm']>[0] }
-  | { readonly do: 'enter'; readonly entries: readonly JournalEntry[] }
-  | { readonly do: 'strike'; readonly keys: readonly string[] }
+  | { readonly do: 'change'; readonly enter: readonly JournalEntry[]; readonly strike: readonly string[] }
   | { readonly do: 'recover' }
   | { readonly do: 'close' };
 
@@ -64,11 +63,11 @@ export function openJournal(guardianPath: string): GuardedJournal {
   };
   return {
     vmm: (record) => announce({ do: 'vmm', record }),
-    enter: (...entries) => {
-      if (entries.length > 0) announce({ do: 'enter', entries });
+    enter: (enter, strike = []) => {
+      if (enter.length + strike.length > 0) announce({ do: 'change', enter, strike });
     },
-    strike: (...keys) => {
-      if (keys.length > 0) send({ do: 'strike', keys });
+    strike: (strike, enter = []) => {
+      if (enter.length + strike.length > 0) send({ do: 'change', enter, strike });
     },
     close: () => {
       send({ do: 'close' });

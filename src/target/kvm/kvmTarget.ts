@@ -21,6 +21,7 @@ import type {
   Vcpu,
 } from '../target.ts';
 import { addGuestDebug, type Batch } from './batch.ts';
+import { GuestClock } from './guestClock.ts';
 import { mailboxUndo } from './journal.ts';
 import { Capability, Kvm } from './kvmAbi.ts';
 import { installMailbox, type MailboxRecord, removeMailbox } from './mailbox.ts';
@@ -67,6 +68,7 @@ export class KvmTarget implements Target {
   readonly #memory: SlotMemory;
   readonly #tables: TranslationTables;
   readonly #points: StopPoints;
+  readonly #clock: GuestClock;
   readonly #stepper: VcpuStepper;
   readonly #standings: Standings;
   readonly #mailbox: MailboxRecord;
@@ -93,10 +95,12 @@ export class KvmTarget implements Target {
       })),
     });
     this.#mailbox = installMailbox(group.threads, (record) =>
-      journal.enter({ key: 'mailbox', undo: mailboxUndo(record) }),
+      journal.enter([{ key: 'mailbox', undo: mailboxUndo(record) }]),
     );
     for (const thread of group.threads) group.trap.arm(thread);
     this.#registers = new VcpuRegisters(first);
+    this.#clock = new GuestClock(this.#registers, journal);
+    this.#clock.hold(first);
     this.#memory = new SlotMemory(pid, vm.findSlots(first));
     this.#tables = new TranslationTables(this.#memory);
     this.physicalMemory = {
@@ -112,6 +116,7 @@ export class KvmTarget implements Target {
       group,
       this.#registers,
       this.#points,
+      this.#clock,
       this.capabilities.hardwareBreakpoints,
       (vcpu) => this.memory(vcpu),
     );
@@ -171,12 +176,13 @@ export class KvmTarget implements Target {
   }
 
   async readRegisters(vcpu: Vcpu, names: readonly string[] = generalNames): Promise<RegisterValues> {
-    return this.#registers.read(this.#thread(vcpu), names);
+    return this.#clock.held(this.#registers.read(this.#thread(vcpu), names));
   }
 
   async writeRegister(vcpu: Vcpu, name: string, value: bigint): Promise<void> {
     const thread = this.#thread(vcpu);
     this.#registers.write(thread, { [name]: value });
+    this.#clock.written(name, value);
     if (name === 'pc') {
       this.#standings.forget(vcpu);
       // A branch target type left by an earlier indirect branch would make the new place fault (Arm ARM, D8.4.5).
@@ -311,20 +317,25 @@ export class KvmTarget implements Target {
     return [{ kind: 'interrupted', vcpu: this.vcpus[0] ?? 0 }];
   }
 
-  /** Arms guest debug on every vCPU and makes the patched instructions visible, in one injection. */
+  /** Arms guest debug on every vCPU, makes the patched instructions visible and lets the guest's clock go on, in one injection. */
   #arm(patched: readonly Gpa[]): void {
     const { group } = this.#vm;
     const { journal } = group;
-    if (this.#points.isEmpty && !this.#filter) return;
     const [first] = group.threads;
     if (!first) return;
+    const isUnwatched = this.#points.isEmpty && !this.#filter;
+    const fds = isUnwatched ? [] : group.threads.map(({ fd = -1 }) => fd);
     const debug = this.#points.guestDebug('run');
-    const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
-    const fds = group.threads.map(({ fd = -1 }) => fd);
-    journal.enter(...fds.map((fd) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })));
+    const batch = this.#syncing(first, patched.map(breakpointAt), fds.length + 1);
+    journal.enter(
+      fds.map((fd) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })),
+      this.#clock.keys,
+    );
     const calls = addGuestDebug(batch, fds, debug);
+    const released = this.#clock.addRelease(batch, first);
     first.run(batch);
     for (const call of calls) batch.checked(call);
+    released();
   }
 
   /** A batch that, when it runs, makes what was written visible to the guest's instruction fetch. It has room for `more`
@@ -343,19 +354,22 @@ export class KvmTarget implements Target {
     return batch;
   }
 
-  /** Takes everything out of guest memory and the debug registers again. Precondition: all vCPUs are parked. */
+  /** Takes everything out of guest memory and the debug registers again, and holds the guest's clock. Precondition: all vCPUs
+   *  are parked. */
   #disarm(): void {
     const { group } = this.#vm;
     const { journal } = group;
     const [first] = group.threads;
     if (!first) return;
     const patched = this.#points.lift();
-    const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length);
+    const batch = this.#syncing(first, patched.map(breakpointAt), group.threads.length + 1);
     const fds = group.threads.map(({ fd = -1 }) => fd);
     const calls = addGuestDebug(batch, fds);
+    const hold = this.#clock.addHold(batch, first);
     first.run(batch);
     for (const call of calls) batch.checked(call);
-    journal.strike(...fds.map(debugKey));
+    hold();
+    journal.strike(fds.map(debugKey), this.#clock.entries);
   }
 
   /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `step`: where the step
@@ -454,6 +468,7 @@ export class KvmTarget implements Target {
     const [first] = group.threads;
     if (first) {
       this.#disarm();
+      this.#clock.release(first);
       removeMailbox(first, this.#mailbox);
     }
     group.detach();

@@ -164,6 +164,12 @@ export class VcpuRegisters {
     };
   }
 
+  /** Adds the read of a plain 64-bit register that changes also while no vCPU runs; call the result once the batch ran. */
+  addFreshRead(batch: Batch, thread: VcpuThread, name: string): () => bigint {
+    const call = this.#addRead(batch, thread, name);
+    return () => decode(batch.checked(call).data);
+  }
+
   #addRead(batch: Batch, thread: VcpuThread, name: string): number {
     const { source } = this.#entry(name);
     if (source.kind === 'stackPointer') throw new Error('sp is computed, not read');

@@ -16,6 +16,7 @@ import { TargetError } from '../../base/errors.ts';
 import type { VirtualMemory } from '../../base/memory.ts';
 import type { Vcpu } from '../target.ts';
 import { addGuestDebug } from './batch.ts';
+import type { GuestClock } from './guestClock.ts';
 import type { StopPoints } from './stopPoints.ts';
 import type { DebugExit, RunOutcome, VcpuGroup } from './vcpuGroup.ts';
 import type { VcpuRegisters } from './vcpuRegisters.ts';
@@ -55,6 +56,7 @@ export class VcpuStepper {
     private readonly group: VcpuGroup,
     private readonly registers: VcpuRegisters,
     private readonly points: StopPoints,
+    private readonly clock: GuestClock,
     /** Of each vCPU. */
     private readonly hardwareBreakpoints: number,
     private readonly memory: (vcpu: Vcpu) => VirtualMemory,
@@ -82,7 +84,7 @@ export class VcpuStepper {
     const plan = planStep(instruction, before, run?.stretch);
     const key = `step ${fd}`;
     const bits = `${before.pstate & PSTATE_DAIF}`;
-    journal.enter({ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } });
+    journal.enter([{ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } }], this.clock.keys);
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
@@ -96,7 +98,7 @@ export class VcpuStepper {
       if (group.exitStatus === undefined && thread.state === 'parked') this.#undo(thread, before);
       throw thrown;
     }
-    journal.strike(key);
+    journal.strike([key], this.clock.entries);
     return { outcomes, exits, ends: run?.ends, isInstead: false };
   }
 
@@ -120,9 +122,11 @@ export class VcpuStepper {
     const batch = thread.batch();
     const [armed = -1] = addGuestDebug(batch, [thread.fd ?? -1], debug);
     const masked = this.registers.addWrite(batch, thread, 'pstate', pstate);
+    const released = this.clock.addRelease(batch, thread);
     thread.run(batch);
     batch.checked(armed);
     batch.checked(masked);
+    released();
     this.registers.invalidate(thread);
   }
 
@@ -130,12 +134,14 @@ export class VcpuStepper {
   #undo(thread: VcpuThread, before: BeforeStep): void {
     const batch = thread.batch();
     const [disarmed = -1] = addGuestDebug(batch, [thread.fd ?? -1]);
+    const hold = this.clock.addHold(batch, thread);
     thread.run(batch);
     batch.checked(disarmed);
+    hold();
     this.registers.invalidate(thread);
     const pstate = this.registers.one(thread, 'pstate');
     this.registers.write(thread, { pstate: (pstate & ~PSTATE_DAIF) | (before.pstate & PSTATE_DAIF) });
-    this.group.journal.strike(`step ${thread.fd ?? -1}`);
+    this.group.journal.strike([`step ${thread.fd ?? -1}`], this.clock.entries);
   }
 
   /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */
@@ -208,12 +214,14 @@ export class VcpuStepper {
   #finish(thread: VcpuThread, plan: ReturnType<typeof planStep>, stays: boolean): void {
     const batch = thread.batch();
     const [disarmed = -1] = addGuestDebug(batch, [thread.fd ?? -1]);
+    const hold = this.clock.addHold(batch, thread);
     const unmask = likelyUnmask(plan);
     const unmasked = unmask && this.registers.addModify(batch, thread, 'pstate', { value: plan.pstate, ...unmask });
     const needed = ['pc', ...(unmask ? [] : ['pstate']), 'spsr_el1', 'elr_el1', 'vbar_el1'];
     const keep = this.registers.addReads(batch, thread, needed, stays);
     thread.run(batch);
     batch.checked(disarmed);
+    hold();
     keep();
     const stepped = unmasked?.();
     const one = (name: string): bigint => this.registers.one(thread, name);

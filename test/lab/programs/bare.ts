@@ -403,6 +403,37 @@ async function interruptsDuringSteps(
   }
 }
 
+/** While the guest is held its counter stands, between steps and between runs; and it goes on from where a user puts it. */
+async function clockStands(bare: Bare): Promise<void> {
+  const { target } = bare;
+  const code = [
+    0xd53be040, // mrs x0, cntvct_el0
+    0xd53be001, // mrs x1, cntfrq_el0
+    0xd421e0a0, // brk #0xf05
+  ];
+  await target.memory(0).write(bare.at(place.data), new Uint8Array(Uint32Array.from(code).buffer));
+  const read = async (how: 'step' | 'resume'): Promise<bigint> => {
+    await bare.go(place.data);
+    if (how === 'step') await target.step(0);
+    else await bare.until(0xf05);
+    return bare.get('x0');
+  };
+  let before = await read('resume');
+  const second = await bare.get('x1');
+  for (const how of ['step', 'resume', 'step', 'step', 'resume', 'resume'] as const) {
+    const shown = await bare.get('cntvct_el0');
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    assert.equal(await bare.get('cntvct_el0'), shown, 'held');
+    const now = await read(how);
+    assert.ok(now >= shown && shown >= before, `${how}: ${before}, ${shown}, ${now}`);
+    assert.ok(now - before < second, `${how}: the guest's time went on by ${(1000n * (now - before)) / second} ms`);
+    before = now;
+  }
+  await bare.set({ cntvct_el0: before + 3600n * second });
+  const later = await read('resume');
+  assert.equal((later - before) / second, 3600n);
+}
+
 async function twoVcpus(vmm: Vmm): Promise<void> {
   const bare = await Bare.launch(vmm, image(), { cpus: 2 });
   const { target } = bare;
@@ -488,6 +519,7 @@ for (const vmm of vmms) {
     ['all hardware breakpoints work, and one more is refused', hardwareBreakpoints],
     ['watchpoints report exactly their bytes', watchpoints],
     ['virtual memory with every granule, and refused where nothing is mapped', pageWalk],
+    ["the guest's clock stands while it is held", clockStands],
     ['steps with a timer interrupt pending', (guest) => interruptsDuringSteps(guest, gic[vmm](1))],
     ...contract.map(({ name, run }) => [`contract: ${name}`, (guest: Bare) => run(contractGuest(guest))] as const),
   ];
