@@ -267,6 +267,25 @@ test('another program of user space with the same stack does not end a step', as
   assert.ok(seen.has(1), 'the other one came by first');
 });
 
+test('a line step of the kernel ends where it goes back to user space', async () => {
+  const target = inHelper();
+  const { step } = debug(target);
+  const program = Gva(0x40_0000n);
+  const original = target.step.bind(target);
+  target.step = (vcpu) => {
+    target.step = original;
+    // In a function that is not going to return to its caller.
+    target.set(vcpu, 'pc', program);
+    target.set(vcpu, 'pstate', 0n);
+    target.set(vcpu, 'x30', addressOf('start_kernel', 4));
+    return Promise.resolve([{ kind: 'step', vcpu, pc: program }]);
+  };
+  target.resume = () => assert.fail('to wait for the return');
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'step');
+  assert.equal(target.get(0, 'pc'), program);
+});
+
 test('a breakpoint that cannot be planted any more becomes a hardware one', async () => {
   const target = inHelper();
   const { instance, step } = debug(target);

@@ -37,25 +37,34 @@ async function breakAt(user: User, ...names: readonly string[]): Promise<void> {
   }
 }
 
-/** Some steps from where a breakpoint was hit; the same task makes them all, wherever it wakes up. None where the task is
- *  about to end: it would not come back. Ends early in user space, or where there is nothing to step out to. */
+/** PF_KTHREAD (include/linux/sched.h). */
+const kernelThread = 0x0020_0000;
+
+/** Some steps from where a breakpoint was hit; the same task makes them all, wherever it wakes up. None where the task may not
+ *  come back, because it is about to end, or waits for work that nobody has for it. Ends early in user space, or where there
+ *  is nothing to step out to. */
 async function walk(user: User, count: number, random: RandomSource): Promise<{ made: number; moves: number }> {
   const way: string[] = [];
   let moves = 0;
   if ((await user.frames()).some(({ name }) => name === 'do_exit')) return { made: 0, moves };
+  const current = '((struct task_struct *)$sp_el0)';
+  if ((Number(await user.evaluate(`${current}->flags`)) & kernelThread) !== 0) return { made: 0, moves };
+  const start = `${await user.evaluate(`${current}->comm`)} in ${(await user.frames())[0]?.name}`;
   let before = await task(user);
   for (let made = 0; made < count; made++) {
     const kind = ['next', 'next', 'next', 'stepIn', 'stepOut'][random.below(5)] ?? 'next';
     way.push(kind);
     if (before === undefined || (kind === 'stepOut' && (await user.frames()).length < 2)) return { made, moves };
     const { threadId } = user;
-    const stop = await user.go(kind);
-    assert.equal(stop.reason, 'step', `${stop.description} after ${way.join(', ')}`);
+    const stop = await user.go(kind).catch((cause) => {
+      throw new Error(`${start}: ${way.join(', ')} does not end`, { cause });
+    });
+    assert.equal(stop.reason, 'step', `${start}: ${stop.description} after ${way.join(', ')}`);
     if (user.threadId !== threadId) moves += 1;
     const now = await task(user);
     if (now !== undefined && now !== before) {
       const names = (await user.frames()).map(({ name, line }) => `${name}:${line}`);
-      assert.fail(`another task after ${way.join(', ')}, at ${names.join(' < ')}`);
+      assert.fail(`${start}: another task after ${way.join(', ')}, at ${names.join(' < ')}`);
     }
     before = now;
   }
