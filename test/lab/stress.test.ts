@@ -48,7 +48,7 @@ async function walk(user: User, count: number, random: RandomSource): Promise<{ 
   let moves = 0;
   if ((await user.frames()).some(({ name }) => name === 'do_exit')) return { made: 0, moves };
   const current = '((struct task_struct *)$sp_el0)';
-  if ((Number(await user.evaluate(`${current}->flags`)) & kernelThread) !== 0) return { made: 0, moves };
+  if ((Number.parseInt(await user.evaluate(`${current}->flags`), 10) & kernelThread) !== 0) return { made: 0, moves };
   const start = `${await user.evaluate(`${current}->comm`)} in ${(await user.frames())[0]?.name}`;
   let before = await task(user);
   for (let made = 0; made < count; made++) {
