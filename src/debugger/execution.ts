@@ -54,7 +54,7 @@ export interface Waypoint {
   accepts(context: StopContext, vcpu: Vcpu): Promise<boolean>;
 }
 
-/** The guest has not moved. */
+/** The guest has executed no more than the instructions at breakpoints that vCPUs stood at. */
 export class UnplacedWaypoint extends UserError {
   override readonly name = 'UnplacedWaypoint';
 

@@ -143,8 +143,8 @@ class Stepper {
     const passesInlined = step === 'next' || this.into !== undefined;
     let current = start;
     for (let count = 1; ; count++) {
-      const before = await this.#pc();
       const turn = count % stepsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
+      const before = await this.#pc();
       const { kind, movement } = turn ?? (await this.#advance(step === 'next', current));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
       if (kind === 'call' && step === 'in' && !inRow(await this.#pc(), current)) {
@@ -304,11 +304,33 @@ class Stepper {
     if (origin === undefined) return undefined;
     const behind = Gva(origin + BigInt(await this.#length(origin)));
     const frame = await this.#frame(); // the handler has not touched the stack yet
-    const places = new Set([origin, behind, this.symbols?.fixupOf(origin) ?? behind]);
+    const places = new Set([
+      origin,
+      behind,
+      this.symbols?.fixupOf(origin) ?? behind,
+      ...(await this.#wayOfBranch(origin)),
+    ]);
     const waypoints = [...places].map((address) => returnPoint(context, address, frame));
     const movement = await this.execution.run(waypoints, this.vcpu);
     this.#arrived(movement);
     return movement;
+  }
+
+  /** Where the branch leads that the image has at an address: with a kprobe on it the kernel carries it out itself (arm64
+   *  kernel/probes/simulate-insn.c). Not of one to where a register says. */
+  async #wayOfBranch(address: Gva): Promise<readonly Gva[]> {
+    const { context } = this.execution;
+    const { architecture } = context.target;
+    const code = this.symbols?.imageBytes(address, architecture.breakpointInstruction.length);
+    if (code === undefined) return [];
+    const { kind, displacement } = architecture.decode(code);
+    if (kind === 'return') {
+      const link = architecture.unwind.linkRegister;
+      const value = link === undefined ? undefined : (await context.registers(this.vcpu)).get(link);
+      return value === undefined ? [] : [Gva(value)];
+    }
+    // A call comes back behind it.
+    return displacement === undefined || kind === 'call' ? [] : [Gva(address + displacement)];
   }
 
   /** The instruction behind the call at `address`, in the frame that is current now or was before the call. */

@@ -223,6 +223,27 @@ test('a line whose instruction takes an exception is gone on with when that has 
   assert.equal(target.points.size, 0);
 });
 
+test('a line whose branch is carried out by a handler, as with a kprobe on it, is left by that branch', async () => {
+  const target = inHelper();
+  const { step } = debug(target);
+  const from = addressOf('.loop', 2);
+  target.set(0, 'pc', from);
+  target.set(0, 'x1', 3n);
+  target.set(0, 'vbar_el1', addressOf('inner') - 0x200n);
+  const original = target.step.bind(target);
+  target.step = (vcpu) => {
+    target.step = original;
+    target.set(0, 'elr_el1', from);
+    target.set(0, 'spsr_el1', 0x5n);
+    target.set(0, 'x30', addressOf('.loop'));
+    target.set(0, 'pc', addressOf('inner'));
+    return Promise.resolve([{ kind: 'step', vcpu, pc: Gva(addressOf('inner')) }]);
+  };
+  const stop = await step('next', 'line');
+  assert.equal(stop.reason, 'step');
+  assert.deepEqual([target.get(0, 'pc'), target.get(0, 'x1')], [addressOf('.loop'), 3n], 'the first time round');
+});
+
 test('a call with a breakpoint on it that was not hit yet is left by a step', async () => {
   const target = inHelper();
   const { instance, step } = debug(target);

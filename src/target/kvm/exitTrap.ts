@@ -53,7 +53,7 @@ class PerfTrap implements ExitTrap {
     const mask = thread.signalMask;
     if ((mask & SIGTRAP_BIT) === 0n) return;
     event.blocked = true;
-    journal.enter([{ key: `sigtrap ${thread.tid}`, undo: { undo: 'blockSigtrap', tid: thread.tid } }]);
+    journal.enter({ key: `sigtrap ${thread.tid}`, undo: { undo: 'blockSigtrap', tid: thread.tid } });
     thread.signalMask = mask & ~SIGTRAP_BIT;
   }
 

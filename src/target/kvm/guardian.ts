@@ -3,7 +3,7 @@
 import { read } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { coreRegisterIds, systemRegisterIds } from '../../arch/aarch64/registers.ts';
+import { coreRegisterIds } from '../../arch/aarch64/registers.ts';
 import { Hva } from '../../base/address.ts';
 import { addGuestDebug } from './batch.ts';
 import type { ExitTrap } from './exitTrap.ts';
@@ -75,7 +75,6 @@ class Recovery {
     if (first && mailbox) {
       this.#disarm(first, restored);
       for (const undo of this.#of('step')) this.#unmask(first, undo);
-      for (const undo of this.#of('clock')) this.#setClock(first, undo);
       removeMailbox(first, mailbox);
     }
     for (const thread of this.#group.threads) {
@@ -128,15 +127,6 @@ class Recovery {
     thread.run(write);
     write.checked(put);
   }
-
-  #setClock(thread: VcpuThread, { fd, value }: Of<'clock'>): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
-    const batch = thread.batch();
-    const call = batch.oneRegister('cntvct_el0', fd, Kvm.SET_ONE_REG, systemRegisterIds.get('cntvct_el0') ?? 0n, bytes);
-    thread.run(batch);
-    batch.checked(call);
-  }
 }
 
 /** A descriptor of the process that started us, by which its end can be awaited; undefined when it is gone already, which
@@ -181,10 +171,8 @@ export async function guard(adapterPid: number): Promise<void> {
     if (line.do === 'close') return;
     if (line.do === 'recover') adapterLives = true;
     else if (line.do === 'vmm') vmm = line.record;
-    else {
-      for (const key of line.strike) undos.delete(key);
-      for (const { key, undo } of line.enter) undos.set(key, undo);
-    }
+    else if (line.do === 'enter') for (const { key, undo } of line.entries) undos.set(key, undo);
+    else for (const key of line.keys) undos.delete(key);
   }
   if (!vmm || undos.size === 0) return;
   // The pipe closes a moment before the adapter's tracees are free: its end is what frees them.

@@ -9,7 +9,8 @@ import type { Journal, JournalEntry } from './journal.ts';
 /** One line of the pipe. */
 export type JournalLine =
   | { readonly do: 'vmm'; readonly record: Parameters<Journal['vmm']>[0] }
-  | { readonly do: 'change'; readonly enter: readonly JournalEntry[]; readonly strike: readonly string[] }
+  | { readonly do: 'enter'; readonly entries: readonly JournalEntry[] }
+  | { readonly do: 'strike'; readonly keys: readonly string[] }
   | { readonly do: 'recover' }
   | { readonly do: 'close' };
 
@@ -63,11 +64,11 @@ export function openJournal(guardianPath: string): GuardedJournal {
   };
   return {
     vmm: (record) => announce({ do: 'vmm', record }),
-    enter: (enter, strike = []) => {
-      if (enter.length + strike.length > 0) announce({ do: 'change', enter, strike });
+    enter: (...entries) => {
+      if (entries.length > 0) announce({ do: 'enter', entries });
     },
-    strike: (strike, enter = []) => {
-      if (enter.length + strike.length > 0) send({ do: 'change', enter, strike });
+    strike: (...keys) => {
+      if (keys.length > 0) send({ do: 'strike', keys });
     },
     close: () => {
       send({ do: 'close' });

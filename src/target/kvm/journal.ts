@@ -14,8 +14,6 @@ export type Undo =
   | { readonly undo: 'immediateExit'; readonly hva: string; readonly value: number }
   /** SIGTRAP was blocked in this thread. */
   | { readonly undo: 'blockSigtrap'; readonly tid: number }
-  /** The guest is held, and its virtual counter is to go on from `value`. */
-  | { readonly undo: 'clock'; readonly fd: number; readonly value: string }
   | { readonly undo: 'mailbox'; readonly address: string; readonly size: number; readonly sigaction: string };
 
 /** One vCPU thread as the guardian must know it to take it over. */
@@ -41,10 +39,9 @@ export interface JournalEntry {
 
 export interface Journal {
   vmm(record: VmmRecord): void;
-  /** Of what is to be changed. Returns once the entries will outlive us, and what is `struck` will not. */
-  enter(entries: readonly JournalEntry[], struck?: readonly string[]): void;
-  /** Of what was undone. `entered` can be done without, should nobody be there to undo it. */
-  strike(keys: readonly string[], entered?: readonly JournalEntry[]): void;
+  /** Returns once the entries will outlive us. */
+  enter(...entries: readonly JournalEntry[]): void;
+  strike(...keys: readonly string[]): void;
   /** Everything is undone: the guardian goes. */
   close(): void;
 }

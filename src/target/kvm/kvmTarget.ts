@@ -95,12 +95,11 @@ export class KvmTarget implements Target {
       })),
     });
     this.#mailbox = installMailbox(group.threads, (record) =>
-      journal.enter([{ key: 'mailbox', undo: mailboxUndo(record) }]),
+      journal.enter({ key: 'mailbox', undo: mailboxUndo(record) }),
     );
     for (const thread of group.threads) group.trap.arm(thread);
     this.#registers = new VcpuRegisters(first);
-    this.#clock = new GuestClock(this.#registers, journal);
-    this.#clock.hold(first);
+    this.#clock = new GuestClock(this.#registers, first);
     this.#memory = new SlotMemory(pid, vm.findSlots(first));
     this.#tables = new TranslationTables(this.#memory);
     this.physicalMemory = {
@@ -151,6 +150,10 @@ export class KvmTarget implements Target {
       facts: new Map([
         ['VMM', `${processName(pid)} (pid ${pid})`],
         ['vCPUs', `${group.threads.length}`],
+        [
+          "guest's clock",
+          this.#clock.isHeld ? 'stands while the guest is stopped' : "runs on: it is not the debugger's to set",
+        ],
         ['exit trap', group.trap.tier === 'perf' ? 'perf' : `syscall (${group.trap.reason})`],
         ['RAM', slots.regions.map(({ gpa, size }) => `${hex(gpa)}+${hex(size)}`).join(', ')],
       ]),
@@ -176,7 +179,8 @@ export class KvmTarget implements Target {
   }
 
   async readRegisters(vcpu: Vcpu, names: readonly string[] = generalNames): Promise<RegisterValues> {
-    return this.#clock.held(this.#registers.read(this.#thread(vcpu), names));
+    const thread = this.#thread(vcpu);
+    return this.#clock.held(this.#registers.read(thread, names), thread);
   }
 
   async writeRegister(vcpu: Vcpu, name: string, value: bigint): Promise<void> {
@@ -327,10 +331,7 @@ export class KvmTarget implements Target {
     const fds = isUnwatched ? [] : group.threads.map(({ fd = -1 }) => fd);
     const debug = this.#points.guestDebug('run');
     const batch = this.#syncing(first, patched.map(breakpointAt), fds.length + 1);
-    journal.enter(
-      fds.map((fd) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })),
-      this.#clock.keys,
-    );
+    journal.enter(...fds.map((fd) => ({ key: debugKey(fd), undo: { undo: 'guestDebug', fd } as const })));
     const calls = addGuestDebug(batch, fds, debug);
     const released = this.#clock.addRelease(batch, first);
     first.run(batch);
@@ -369,7 +370,7 @@ export class KvmTarget implements Target {
     first.run(batch);
     for (const call of calls) batch.checked(call);
     hold();
-    journal.strike(fds.map(debugKey), this.#clock.entries);
+    journal.strike(...fds.map(debugKey));
   }
 
   /** The stop event of a debug exit, or undefined when the guest got its own trap back and goes on. `step`: where the step

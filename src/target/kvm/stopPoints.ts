@@ -162,7 +162,7 @@ export class StopPoints {
       const hva = `${this.memory.hva(gpa)}`;
       return { key: memoryKey(gpa), undo: { undo: 'memory', hva, original: text(original), planted } as const };
     });
-    this.journal.enter(entries);
+    this.journal.enter(...entries);
     for (const [gpa, original] of originals) this.#planted.set(gpa, original);
     let cause: unknown;
     try {
@@ -188,7 +188,7 @@ export class StopPoints {
   /** No breakpoint of ours stands there any more. */
   #settle(places: readonly Gpa[]): void {
     for (const gpa of places) this.#planted.delete(gpa);
-    this.journal.strike(places.map(memoryKey));
+    this.journal.strike(...places.map(memoryKey));
   }
 
   /** Takes every software breakpoint out of guest memory. What the guest wrote over one in the meantime stays. SessionError

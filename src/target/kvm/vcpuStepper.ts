@@ -1,5 +1,5 @@
-// One step of one vCPU, with interrupts held off, over an instruction or a stretch of code: arms the step, lets the vCPU run to its end, and takes out of the
-// guest's state what the arming put there.
+// One step of one vCPU, with interrupts held off, over an instruction or a stretch of code: arms the step, lets the vCPU run to
+// its end and the guest's clock go on so long, and takes out of the guest's state what the arming put there.
 import { exclusiveSequence, isLoadExclusive, isStoreExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { exceptionLevel, isAArch32, PSTATE_DAIF } from '../../arch/aarch64/pstate.ts';
 import {
@@ -63,7 +63,7 @@ export class VcpuStepper {
   ) {}
 
   /** One instruction, or with `end` as much of the code up to there as runs straight on. Precondition: all vCPUs are parked;
-   *  they are again afterwards, also when it fails, and the guest's PSTATE is its own. */
+   *  they are again afterwards, also when it fails; the guest's PSTATE is its own then, and its clock is held. */
   async step(thread: VcpuThread, mode: StepMode, end?: Gva): Promise<SteppedVcpu> {
     const { group, registers } = this;
     const { journal } = group;
@@ -84,7 +84,7 @@ export class VcpuStepper {
     const plan = planStep(instruction, before, run?.stretch);
     const key = `step ${fd}`;
     const bits = `${before.pstate & PSTATE_DAIF}`;
-    journal.enter([{ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } }], this.clock.keys);
+    journal.enter({ key, undo: { undo: 'step', fd, bits, mask: `${PSTATE_DAIF}` } });
     const exits: DebugExit[] = [];
     let outcomes: readonly RunOutcome[];
     try {
@@ -98,7 +98,7 @@ export class VcpuStepper {
       if (group.exitStatus === undefined && thread.state === 'parked') this.#undo(thread, before);
       throw thrown;
     }
-    journal.strike([key], this.clock.entries);
+    journal.strike(key);
     return { outcomes, exits, ends: run?.ends, isInstead: false };
   }
 
@@ -141,7 +141,7 @@ export class VcpuStepper {
     this.registers.invalidate(thread);
     const pstate = this.registers.one(thread, 'pstate');
     this.registers.write(thread, { pstate: (pstate & ~PSTATE_DAIF) | (before.pstate & PSTATE_DAIF) });
-    this.group.journal.strike([`step ${thread.fd ?? -1}`], this.clock.entries);
+    this.group.journal.strike(`step ${thread.fd ?? -1}`);
   }
 
   /** Up to `count` instructions from `pc`; fewer, or none, where code is not mapped. */

@@ -211,7 +211,7 @@ export class VcpuThread {
   beginSettle(): void {
     const value = this.#runField(KvmRun.immediateExit, 1).getUint8(0);
     const hva = `${(this.kvmRun ?? 0n) + KvmRun.immediateExit}`;
-    this.journal.enter([{ key: `immediateExit ${this.tid}`, undo: { undo: 'immediateExit', hva, value } }]);
+    this.journal.enter({ key: `immediateExit ${this.tid}`, undo: { undo: 'immediateExit', hva, value } });
     this.#immediateExit = value;
     this.#setImmediateExit(1);
   }
@@ -221,7 +221,7 @@ export class VcpuThread {
     if (this.#immediateExit === undefined) return;
     this.#setImmediateExit(this.#immediateExit);
     this.#immediateExit = undefined;
-    this.journal.strike([`immediateExit ${this.tid}`]);
+    this.journal.strike(`immediateExit ${this.tid}`);
   }
 
   get isSettling(): boolean {

@@ -423,7 +423,6 @@ async function clockStands(bare: Bare): Promise<void> {
   for (const how of ['step', 'resume', 'step', 'step', 'resume', 'resume'] as const) {
     const shown = await bare.get('cntvct_el0');
     await new Promise((resolve) => setTimeout(resolve, 2000));
-    assert.equal(await bare.get('cntvct_el0'), shown, 'held');
     const now = await read(how);
     assert.ok(now >= shown && shown >= before, `${how}: ${before}, ${shown}, ${now}`);
     assert.ok(now - before < second, `${how}: the guest's time went on by ${(1000n * (now - before)) / second} ms`);

@@ -192,9 +192,6 @@ async function kill({ child }: Victim): Promise<void> {
 /** A symbol that is as good as never reached in the guests here. */
 const cold = '__arm64_sys_ptrace';
 
-/** How long a guest is held before its debugger dies. */
-const heldMs = 4000;
-
 async function deaths(): Promise<void> {
   for (const vmm of vmms) {
     await check(
@@ -204,9 +201,7 @@ async function deaths(): Promise<void> {
         const before = imprint(vm.pid);
         const first = await attach(vm.pid);
         const text = await first.memory(0).read(symbol(hot), 4096);
-        const clock = await register(first, 0, 'cntvct_el0');
         await first.detach();
-        const detached = performance.now();
         const scenes: readonly (readonly [string, ...string[]])[] = [
           ['stopped', hot, hot],
           ['stepping', cold, cold],
@@ -217,21 +212,11 @@ async function deaths(): Promise<void> {
           if (vmm === 'qemu' && what === 'quiet') continue; // much the same as running
           const debuggerToDie = victim(what, `${vm.pid}`, ...names.map((name) => `${symbol(name)}`));
           await debuggerToDie.output.waitFor(/READY/);
-          if (what === 'stopped') await new Promise((resolve) => setTimeout(resolve, heldMs));
-          const killed = performance.now();
           await kill(debuggerToDie);
           await until(`${what}: the guardian is gone`, () => processes(/guardian\.mjs/).length === 0, guardianTimeout);
           assert.deepEqual(imprint(vm.pid), before, what);
           await vm.output.ticks();
           const next = await attach(vm.pid);
-          if (what === 'stopped') {
-            const now = performance.now();
-            const held = BigInt(/CLOCK (\d+)/.exec(debuggerToDie.output.text)?.[1] ?? 0);
-            const passed = (await register(next, 0, 'cntvct_el0')) - held;
-            // Of what passed while nobody held it, or held it only for a moment.
-            const perMs = Number(held - clock) / (killed - heldMs - detached);
-            assert.ok(Number(passed) / perMs < now - killed + heldMs / 2, 'the guest has slept as long as it was held');
-          }
           assert.deepEqual(await next.memory(0).read(symbol(hot), 4096), text, what);
           await next.detach();
           assert.deepEqual(imprint(vm.pid), before, what);

@@ -40,7 +40,6 @@ const ready = (): void => void process.stdout.write('READY\n');
 switch (what) {
   case 'stopped':
     if (addresses.length > 0) await target.resume();
-    process.stdout.write(`CLOCK ${(await target.readRegisters(0, ['cntvct_el0'])).get('cntvct_el0')}\n`);
     ready();
     break;
   case 'running':
