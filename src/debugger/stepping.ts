@@ -163,7 +163,9 @@ class Stepper {
       // Code without lines (a caller in assembly, a veneer, a tail call): its end is a return to a caller.
       while (!row) {
         // But the kernel's callers are not those of the program that it has gone back to.
-        if (await this.#isInProgram()) return { movement: this.#here(), completedOn: this.vcpu };
+        if ((await programOf(this.execution.context, this.vcpu)) !== undefined) {
+          return { movement: this.#here(), completedOn: this.vcpu };
+        }
         const left = await this.#leave();
         if (left) return left;
         returned = true;
@@ -387,10 +389,6 @@ class Stepper {
 
   #pc(): Promise<Gva> {
     return this.execution.context.pc(this.vcpu);
-  }
-
-  async #isInProgram(): Promise<boolean> {
-    return (await programOf(this.execution.context, this.vcpu)) !== undefined;
   }
 
   #inFunction(address: bigint, name: string | undefined): boolean {

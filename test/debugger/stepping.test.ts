@@ -200,23 +200,32 @@ test('a line is stepped by stretches of its code, of which none passes a breakpo
   }
 });
 
+/** Lets the next step of vCPU 0 take an exception at `from`. A function with lines of its own stands for the handler, which returns
+ *  to `to`. */
+function takeException(target: FakeTarget, from: bigint, to: bigint, before = (): void => undefined): void {
+  const handler = Gva(addressOf('inner'));
+  target.set(0, 'vbar_el1', handler - 0x200n);
+  const original = target.step.bind(target);
+  target.step = (vcpu) => {
+    target.step = original;
+    before();
+    target.set(0, 'elr_el1', from);
+    target.set(0, 'spsr_el1', 0x5n);
+    target.set(0, 'x30', to);
+    target.set(0, 'pc', handler);
+    return Promise.resolve([{ kind: 'step', vcpu, pc: handler }]);
+  };
+}
+
 test('a line whose instruction takes an exception is gone on with when that has been dealt with', async () => {
   const target = inHelper();
   const { step } = debug(target);
   const from = addressOf('start_kernel', 2);
   target.set(0, 'pc', from);
-  // A function with lines of its own stands for the handler: it returns behind the instruction, as that of WARN does.
-  target.set(0, 'vbar_el1', addressOf('inner') - 0x200n);
-  const original = target.step.bind(target);
-  target.step = (vcpu) => {
-    target.step = original;
-    target.set(0, 'elr_el1', from);
-    target.set(0, 'spsr_el1', 0x5n);
-    target.set(0, 'x30', from + 4n);
+  // Behind the instruction, as that of WARN does.
+  takeException(target, from, from + 4n, () => {
     target.set(0, 'sp', target.get(0, 'sp') - 16n); // by what was executed before it
-    target.set(0, 'pc', addressOf('inner'));
-    return Promise.resolve([{ kind: 'step', vcpu, pc: Gva(addressOf('inner')) }]);
-  };
+  });
   const stop = await step('next', 'line');
   assert.equal(stop.reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('start_kernel', 4));
@@ -229,16 +238,7 @@ test('a line whose branch is carried out by a handler, as with a kprobe on it, i
   const from = addressOf('.loop', 2);
   target.set(0, 'pc', from);
   target.set(0, 'x1', 3n);
-  target.set(0, 'vbar_el1', addressOf('inner') - 0x200n);
-  const original = target.step.bind(target);
-  target.step = (vcpu) => {
-    target.step = original;
-    target.set(0, 'elr_el1', from);
-    target.set(0, 'spsr_el1', 0x5n);
-    target.set(0, 'x30', addressOf('.loop'));
-    target.set(0, 'pc', addressOf('inner'));
-    return Promise.resolve([{ kind: 'step', vcpu, pc: Gva(addressOf('inner')) }]);
-  };
+  takeException(target, from, addressOf('.loop'));
   const stop = await step('next', 'line');
   assert.equal(stop.reason, 'step');
   assert.deepEqual([target.get(0, 'pc'), target.get(0, 'x1')], [addressOf('.loop'), 3n], 'the first time round');

@@ -122,7 +122,7 @@ export async function runGuest(
   options: GuestOptions = {},
   what = 'ticks',
 ): Promise<{ vm: LabProcess; pid: number }> {
-  // A guest that is held for seconds would report its CPUs as stalled or stuck.
+  // On a busy machine a guest reports its CPUs as stalled or stuck also when nobody holds it.
   const parameters = `nowatchdog rcupdate.rcu_cpu_stall_suppress=1 guest.do=${what} guest.ticks=${ticks}`;
   const vm = adapter.lab.start(guestCommand(vmm, parameters, options));
   context.after(async () => {

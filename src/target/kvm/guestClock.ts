@@ -38,6 +38,7 @@ export class GuestClock {
     registers.addWrite(second, thread, counter, value);
     const after = registers.addFreshRead(second, thread, counter);
     thread.run(second);
+    // Refused or ignored, it is all the same: the counter has run on.
     if (after() >= before()) return false;
     this.#value = value;
     return true;

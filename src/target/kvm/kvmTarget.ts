@@ -340,7 +340,7 @@ export class KvmTarget implements Target {
   }
 
   /** A batch that, when it runs, makes what was written visible to the guest's instruction fetch. It has room for `more`
-   *  calls of KVM_SET_GUEST_DEBUG; what does not fit into it has run. */
+   *  calls; what does not fit into it has run. */
   #syncing(thread: VcpuThread, written: readonly { readonly gpa: Gpa; readonly size: number }[], more = 0): Batch {
     let batch = thread.batch();
     for (const { gpa, size } of written) {

@@ -422,6 +422,7 @@ async function clockStands(bare: Bare): Promise<void> {
   const second = await bare.get('x1');
   for (const how of ['step', 'resume', 'step', 'step', 'resume', 'resume'] as const) {
     const shown = await bare.get('cntvct_el0');
+    // What the guest must not see is that time passes: nothing else would do.
     await new Promise((resolve) => setTimeout(resolve, 2000));
     const now = await read(how);
     assert.ok(now >= shown && shown >= before, `${how}: ${before}, ${shown}, ${now}`);
