@@ -105,21 +105,24 @@ export class Workbench {
     await this.page.locator('.tab.active', { hasText: name }).waitFor();
   }
 
-  /** Sets a breakpoint by a click beside `line` of the open file. The hint shows that debuggers are registered: before
-   *  that a click, and F5, are swallowed. */
+  /** Sets a breakpoint by a click beside a line of the open file that can be seen. */
   async clickGutter(line: number): Promise<void> {
-    const editor = await this.page.locator('.monaco-editor .view-lines').first().boundingBox();
-    const row = await this.page
-      .locator('.monaco-editor .view-line')
-      .nth(line - 1)
-      .boundingBox();
-    const margin = await this.page.locator('.monaco-editor .glyph-margin').first().boundingBox();
-    if (!editor || !row || !margin) throw new Error('the editor shows no lines');
-    const y = row.y + row.height / 2;
-    const x = margin.x + margin.width / 2;
+    const { x, y } = await this.#marginBeside(line);
     await this.#hoverUntilHint(x, y);
     await this.page.mouse.click(x, y);
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
+  }
+
+  /** Where the margin for breakpoints lies beside a line: looked up once the rows stand still, and in one step of the
+   *  page, since an editor that is being laid out replaces them. */
+  async #marginBeside(line: number): Promise<{ x: number; y: number }> {
+    const number = this.page.locator('.monaco-editor .line-numbers', { hasText: new RegExp(`^${line}$`) }).first();
+    await number.hover();
+    return number.evaluate((element) => {
+      const row = element.getBoundingClientRect();
+      const margin = element.closest('.monaco-editor').querySelector('.glyph-margin').getBoundingClientRect();
+      return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
+    });
   }
 
   /** The breakpoint hint under the pointer shows that debuggers are registered. */
@@ -134,9 +137,8 @@ export class Workbench {
 
   /** Sets a breakpoint by keyboard on a line of the open file that may have to be scrolled to. */
   async toggleBreakpoint(line: number): Promise<void> {
-    const margin = await this.page.locator('.monaco-editor .glyph-margin').first().boundingBox();
-    if (!margin) throw new Error('the editor shows no margin');
-    await this.#hoverUntilHint(margin.x + margin.width / 2, margin.y + 40);
+    const { x, y } = await this.#marginBeside(2);
+    await this.#hoverUntilHint(x, y);
     await this.page.keyboard.press('Control+G');
     await this.page.locator('.quick-input-widget input').fill(`:${line}`);
     await this.page.keyboard.press('Enter');
