@@ -7,6 +7,13 @@ export const breakpointModes = ['auto', 'software', 'hardware'] as const;
 export const consoles = ['integratedTerminal', 'externalTerminal', 'internalConsole'] as const;
 export const exitTraps = ['auto', 'perf', 'syscall'] as const;
 
+/** The names a VMM is installed under, the usual one first. */
+export const vmmNames: Readonly<Record<(typeof vmmKinds)[number], readonly [string, ...string[]]>> = {
+  // kvmtool's Makefile builds `lkvm` and links it as `vm`; distributions package it as `lkvm` or `kvmtool`.
+  kvmtool: ['lkvm', 'kvmtool', 'vm'],
+  qemu: ['qemu-system-aarch64'],
+};
+
 export interface CommonConfiguration {
   readonly symbols: string | undefined;
   readonly modules: readonly string[];
@@ -112,7 +119,7 @@ function parseVmm(fields: Fields): VmmConfiguration {
     disk: fields.optionalString('disk') || undefined,
     cpus: fields.optionalInteger('cpus', { min: 1, max: 512 }) ?? 1,
     memoryMiB: parseMemory(fields),
-    params: fields.optionalString('params'),
+    params: fields.optionalString('params') || undefined,
   };
 }
 

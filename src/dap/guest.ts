@@ -3,13 +3,13 @@ import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { messageOf, SessionError, TargetError, UserError } from '../base/errors.ts';
 import { Debugger, type DebuggerEvents } from '../debugger/debugger.ts';
 import type { ExitStatus, Target } from '../target/target.ts';
-import type { AttachConfiguration, CommonConfiguration, LaunchConfiguration } from './arguments.ts';
+import { type AttachConfiguration, type CommonConfiguration, type LaunchConfiguration, vmmNames } from './arguments.ts';
 import { breakpointBody, logBody, stoppedBody } from './bodies.ts';
 import { checkBuildIds } from './buildId.ts';
 import type { Client, Services } from './context.ts';
 import { ConsoleRelay } from './guestConsole.ts';
 import { type OpenSymbols, openSymbols } from './sessionSymbols.ts';
-import { vmmCommand, vmmNames } from './vmmCommand.ts';
+import { vmmCommand } from './vmmCommand.ts';
 
 /** The debugged VM of a session: the debugger, and what must be let go of with it. */
 export class Guest {

@@ -1,13 +1,6 @@
-import type { VmmConfiguration } from './arguments.ts';
+import { type VmmConfiguration, vmmNames } from './arguments.ts';
 
 type NamedVmm = Exclude<VmmConfiguration, { kind: 'command' }>;
-
-/** The names a VMM is installed under, the usual one first. */
-export const vmmNames: Readonly<Record<NamedVmm['kind'], readonly [string, ...string[]]>> = {
-  // kvmtool's Makefile builds `lkvm` and links it as `vm`; distributions package it as `lkvm` or `kvmtool`.
-  kvmtool: ['lkvm', 'kvmtool', 'vm'],
-  qemu: ['qemu-system-aarch64'],
-};
 
 /** The command line of a configured VMM; `program` is where it was found. */
 export function vmmCommand(vmm: VmmConfiguration, program?: string): readonly [string, ...string[]] {
