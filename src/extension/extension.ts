@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { configurationProvider } from './configuration.ts';
-import { findVmms } from './vmms.ts';
+import { vscodeWorkbench } from './workbench.ts';
 
 export function activate(context: vscode.ExtensionContext): void {
   const adapter = context.asAbsolutePath(join('dist', 'adapter.js'));
@@ -18,31 +18,11 @@ export function activate(context: vscode.ExtensionContext): void {
           ...(workspaceFolder?.uri.scheme === 'file' ? { cwd: workspaceFolder.uri.fsPath } : {}),
         }),
     }),
-    vscode.commands.registerCommand('kvm.pickVmm', pickVmm),
+    vscode.commands.registerCommand('kvm.pickVmm', pickPid),
   );
 }
 
 /** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. */
-async function pickVmm(): Promise<string | undefined> {
-  const { vmms, hidden } = await findVmms();
-  if (vmms.length === 0) {
-    const why =
-      hidden > 0
-        ? `No VM of yours is running. ${hidden} processes of other users could not be looked at: run the adapter as their user or as root, and connect with "debugServer".`
-        : 'No process on this machine has a KVM virtual machine open. Start the VM first, or use a "launch" configuration.';
-    await vscode.window.showErrorMessage(why);
-    return undefined;
-  }
-  const items = vmms.map((vmm) => ({
-    label: vmm.name,
-    description: `${vmm.pid} · ${vmm.vcpus} ${vmm.vcpus === 1 ? 'vCPU' : 'vCPUs'}`,
-    detail: vmm.commandLine,
-    pid: vmm.pid,
-  }));
-  const picked = await vscode.window.showQuickPick(items, {
-    title: 'Attach to a running VM',
-    matchOnDescription: true,
-    matchOnDetail: true,
-  });
-  return picked?.pid.toString();
+async function pickPid(): Promise<string | undefined> {
+  return (await vscodeWorkbench.pickVmm())?.pid.toString();
 }
