@@ -1,9 +1,43 @@
-import type { DebugConfigurationProvider } from 'vscode';
+import type { DebugConfiguration, DebugConfigurationProvider, WorkspaceFolder } from 'vscode';
+import { initialConfigurations, offeredConfigurations } from './configurations.ts';
+import { FirstLaunch } from './firstLaunch.ts';
+import { folderPath } from './folderPath.ts';
+import { findKernelTree, type KernelTree } from './kernelTree.ts';
+import { MissingFields } from './missingFields.ts';
+import { installedVmm } from './programs.ts';
+import type { Workbench } from './workbench.ts';
 
-/** The adapter checks and defaults the fields of launch.json itself, because it has other clients too. */
-export const configurationProvider: DebugConfigurationProvider = {
-  resolveDebugConfiguration(_folder, configuration) {
-    // F5 without a launch.json: there is no kernel to guess, so VS Code offers to create the file (null).
-    return configuration.request === undefined ? null : configuration;
-  },
+const treeOf = async (folder: WorkspaceFolder | undefined): Promise<KernelTree | undefined> => {
+  const path = folderPath(folder);
+  return path === undefined ? undefined : findKernelTree(path);
 };
+
+/** Makes configurations and completes them from what is on this machine. The adapter checks the fields itself, because it
+ *  has other clients too. `path`: as $PATH. */
+export function configurationProvider(workbench: Workbench, path: string | undefined): DebugConfigurationProvider {
+  const firstLaunch = new FirstLaunch(workbench, path);
+  const missingFields = new MissingFields(workbench, path);
+  return {
+    provideDebugConfigurations: async (folder) => initialConfigurations(await treeOf(folder), await installedVmm(path)),
+
+    async resolveDebugConfiguration(folder, configuration) {
+      // F5 without a launch.json: VS Code then passes an empty one.
+      const { type, request, name } = configuration as Partial<DebugConfiguration>;
+      if (type || request || name) return configuration;
+      const made = await firstLaunch.configuration(folderPath(folder));
+      return made && { ...configuration, ...made };
+    },
+
+    // Not earlier: paths may hold variables, and the preLaunchTask may be what builds the kernel or starts the VM.
+    resolveDebugConfigurationWithSubstitutedVariables: (folder, configuration) =>
+      missingFields.fill(folderPath(folder), configuration),
+  };
+}
+
+/** What the Run view lists beside the configurations of launch.json. */
+export const dynamicConfigurationProvider = (path: string | undefined): DebugConfigurationProvider => ({
+  async provideDebugConfigurations(folder) {
+    const tree = await treeOf(folder);
+    return tree === undefined ? [] : offeredConfigurations(tree, await installedVmm(path));
+  },
+});

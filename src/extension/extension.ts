@@ -1,28 +1,51 @@
 import { join } from 'node:path';
 import * as vscode from 'vscode';
-import { configurationProvider } from './configuration.ts';
+import { configurationProvider, dynamicConfigurationProvider } from './configuration.ts';
+import { attachConfiguration } from './configurations.ts';
+import { folderPath } from './folderPath.ts';
 import { vscodeWorkbench } from './workbench.ts';
 
 export function activate(context: vscode.ExtensionContext): void {
   const adapter = context.asAbsolutePath(join('dist', 'adapter.js'));
+  const path = process.env.PATH;
+  const dynamic = vscode.DebugConfigurationProviderTriggerKind.Dynamic;
   context.subscriptions.push(
-    vscode.debug.registerDebugConfigurationProvider('kvm', configurationProvider),
+    vscode.debug.registerDebugConfigurationProvider('kvm', configurationProvider(vscodeWorkbench, path)),
+    vscode.debug.registerDebugConfigurationProvider('kvm', dynamicConfigurationProvider(path), dynamic),
     // A process of its own: the adapter traces the VMM from its main thread and blocks there while it injects system
     // calls, which the extension host must not. VS Code itself handles `debugServer` and does not ask then.
     vscode.debug.registerDebugAdapterDescriptorFactory('kvm', {
-      createDebugAdapterDescriptor: ({ workspaceFolder }) =>
-        new vscode.DebugAdapterExecutable(process.execPath, [adapter], {
+      createDebugAdapterDescriptor({ workspaceFolder }) {
+        const cwd = folderPath(workspaceFolder);
+        return new vscode.DebugAdapterExecutable(process.execPath, [adapter], {
           // On a desktop the extension host is Electron, which this makes plain Node; elsewhere it is Node.
           env: { ELECTRON_RUN_AS_NODE: '1' },
           // Relative paths in launch.json are the workspace's.
-          ...(workspaceFolder?.uri.scheme === 'file' ? { cwd: workspaceFolder.uri.fsPath } : {}),
-        }),
+          ...(cwd === undefined ? {} : { cwd }),
+        });
+      },
     }),
     vscode.commands.registerCommand('kvm.pickVmm', pickPid),
+    vscode.commands.registerCommand('kvm.attach', attach),
   );
 }
 
 /** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. */
 async function pickPid(): Promise<string | undefined> {
   return (await vscodeWorkbench.pickVmm())?.pid.toString();
+}
+
+async function attach(): Promise<void> {
+  const picked = await vscodeWorkbench.pickVmm();
+  if (!picked) return;
+  const { pid, vmm } = picked;
+  const name = vmm ? `Attach to ${vmm.name ?? vmm.vmm}` : undefined;
+  await vscode.debug.startDebugging(currentFolder(), attachConfiguration(pid, name));
+}
+
+/** Where symbols and sources are looked for: the folder of the file that is being looked at. */
+function currentFolder(): vscode.WorkspaceFolder | undefined {
+  const document = vscode.window.activeTextEditor?.document.uri;
+  const folder = document && vscode.workspace.getWorkspaceFolder(document);
+  return folder ?? vscode.workspace.workspaceFolders?.[0];
 }

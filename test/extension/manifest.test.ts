@@ -3,13 +3,22 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { breakpointModes, consoles, exitTraps, parseAttach, parseLaunch, vmmKinds } from '../../src/dap/arguments.ts';
+import { initialConfigurations } from '../../src/extension/configurations.ts';
 
-type Properties = Record<string, { markdownDescription?: string; enum?: string[]; enumDescriptions?: string[] }>;
+interface Field {
+  type: string | string[];
+  markdownDescription?: string;
+  enum?: string[];
+  enumDescriptions?: string[];
+  default?: unknown;
+  examples?: unknown[];
+}
+type Properties = Record<string, Field>;
 interface Debugger {
   type: string;
   configurationAttributes: Record<'launch' | 'attach', { properties: Properties }>;
-  initialConfigurations: Record<string, unknown>[];
-  configurationSnippets: { body: Record<string, unknown> }[];
+  initialConfigurations?: unknown;
+  configurationSnippets: { label: string; description: string; body: Record<string, unknown> }[];
 }
 
 const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -20,12 +29,50 @@ const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.me
 const [kvm] = manifest.contributes.debuggers;
 const launch = kvm.configurationAttributes.launch.properties;
 const attach = kvm.configurationAttributes.attach.properties;
+const fields = [...Object.entries(launch), ...Object.entries(attach)];
 
 describe('package.json', () => {
   it('describes every field of launch.json, and every value of those with a choice', () => {
-    for (const [name, field] of [...Object.entries(launch), ...Object.entries(attach)]) {
+    for (const [name, field] of fields) {
       assert.ok(field.markdownDescription, name);
       assert.equal(field.enumDescriptions?.length, field.enum?.length, name);
+      // Completion offers all there is of a choice and of true and false; of anything else what examples show.
+      if (!field.enum && field.type !== 'boolean') assert.ok(field.examples?.length, name);
+      // A command line stands for the VMM and the fields that go with it: there is no usual one.
+      if (name !== 'command') assert.notEqual(field.default, undefined, name);
+    }
+  });
+
+  it('gives the defaults that the adapter has', () => {
+    // Without these VS Code looks for files, and asks for the process.
+    const found = ['kernel', 'symbols', 'cwd', 'pid', 'command'];
+    const parse = (properties: Properties, values: object) =>
+      properties === launch ? parseLaunch({ kernel: 'Image', ...values }) : parseAttach({ pid: 1, ...values });
+    for (const properties of [launch, attach]) {
+      for (const [name, field] of Object.entries(properties)) {
+        if (found.includes(name)) continue;
+        assert.deepEqual(parse(properties, { [name]: field.default }), parse(properties, {}), name);
+      }
+    }
+  });
+
+  it('gives examples that the adapter takes', () => {
+    const base = (name: string) => (name === 'command' ? {} : { kernel: 'Image' });
+    for (const [name, { examples = [] }] of Object.entries(launch)) {
+      for (const example of examples)
+        assert.deepEqual(parseLaunch({ ...base(name), [name]: example }).ignored, [], name);
+    }
+    for (const [name, { examples = [] }] of Object.entries(attach)) {
+      for (const example of examples) {
+        if (name === 'pid' && typeof example === 'string') continue; // a variable, which VS Code replaces
+        assert.deepEqual(parseAttach({ pid: 1, [name]: example }).ignored, [], name);
+      }
+    }
+  });
+
+  it('requires no field that VS Code finds', () => {
+    for (const request of Object.values(kvm.configurationAttributes)) {
+      assert.deepEqual(Object.keys(request), ['properties']);
     }
   });
 
@@ -37,13 +84,24 @@ describe('package.json', () => {
 
   it('offers configurations of known fields only', () => {
     const common = ['type', 'request', 'name'];
-    for (const offered of [...kvm.initialConfigurations, ...kvm.configurationSnippets.map(({ body }) => body)]) {
+    // VS Code would put static ones into a new launch.json before those that the extension makes.
+    assert.equal(kvm.initialConfigurations, undefined);
+    for (const offered of [...initialConfigurations(undefined), ...kvm.configurationSnippets.map(({ body }) => body)]) {
       const known = [...common, ...Object.keys(offered.request === 'attach' ? attach : launch)];
       for (const name of Object.keys(offered)) assert.ok(known.includes(name), name);
       if (offered.request === 'launch')
         parseLaunch(offered); // throws where the adapter would refuse it
       else assert.throws(() => parseAttach(offered), /"pid"/); // still the variable that asks
     }
+  });
+
+  it('has a snippet for each way to start', () => {
+    const ways = kvm.configurationSnippets.map(({ label, description, body }) => {
+      assert.match(label, /^KVM: /);
+      assert.match(description, /\.$/);
+      return `${body.request} ${body.vmm ?? (body.command ? 'command' : 'pid')}`;
+    });
+    assert.deepEqual(ways, ['launch kvmtool', 'launch qemu', 'launch command', 'attach pid']);
   });
 
   it('offers the choices and fields that the adapter takes', () => {
@@ -62,7 +120,7 @@ describe('package.json', () => {
     parseLaunch(seen({ command: ['vmm'] }));
     parseAttach(seen({ pid: 1 }));
     assert.deepEqual(
-      [...Object.keys(launch), ...Object.keys(attach)].filter((name) => !read.has(name)),
+      fields.map(([name]) => name).filter((name) => !read.has(name)),
       [],
     );
     assert.deepEqual(

@@ -87,7 +87,8 @@ test('F5 from the VSIX shows the stop: stack, registers, breakpoint', { skip }, 
 });
 
 test('F5 starts the adapter of the VSIX, whose refusal is shown', { skip }, async () => {
-  const configuration = { request: 'launch', kernel: 'missing/Image' };
+  // With the VMM named the extension looks for none on PATH.
+  const configuration = { request: 'launch', vmm: 'kvmtool', kernel: 'missing/Image' };
   await inWorkbench('refusal', configuration, async (workbench, workspace) => {
     await workbench.openFile('main.c');
     await workbench.clickGutter(5);

@@ -1,0 +1,79 @@
+// The configurations that are offered: for a new launch.json, in the list of the Run view, and at F5 without a launch.json.
+import { relative, sep } from 'node:path';
+import type { DebugConfiguration } from 'vscode';
+import { type Architecture, imageOf, type KernelBuild, type KernelTree } from './kernelTree.ts';
+import type { VmmKind } from './programs.ts';
+
+/** The device behind the console that the adapter asks each VMM for. kvmtool has a 16550 everywhere; QEMU's `virt` board
+ *  has a PL011. */
+const consoles: Readonly<Record<VmmKind, Readonly<Record<Architecture, string>>>> = {
+  kvmtool: { arm64: 'ttyS0', x86_64: 'ttyS0' },
+  qemu: { arm64: 'ttyAMA0', x86_64: 'ttyS0' },
+};
+
+// VS Code replaces them when a session starts.
+const variable = (name: string): string => `\${${name}}`;
+const workspaceFolder = variable('workspaceFolder');
+const pickedPid = variable('command:kvm.pickVmm');
+
+/** A kernel that can be launched, and debugged if it has a vmlinux. */
+export type BootableBuild = Pick<KernelBuild, 'architecture' | 'vmlinux'> & { readonly image: string };
+
+export const isBootable = (build: KernelBuild): build is KernelBuild & BootableBuild => build.image !== undefined;
+
+export function launchConfiguration(
+  build: BootableBuild,
+  vmm: VmmKind,
+  name = 'Debug guest kernel',
+): DebugConfiguration {
+  return {
+    type: 'kvm',
+    request: 'launch',
+    name,
+    vmm,
+    kernel: build.image,
+    // Empty rather than missing: then it is not looked for again.
+    symbols: build.vmlinux ?? '',
+    params: `console=${consoles[vmm][build.architecture ?? 'arm64']}`,
+    stopOnEntry: true,
+  };
+}
+
+export const attachConfiguration = (pid: number | string, name = 'Attach to a VM'): DebugConfiguration => ({
+  type: 'kvm',
+  request: 'attach',
+  name,
+  pid,
+});
+
+/** Configurations for the kernels in a folder, with paths that begin with ${workspaceFolder}: one to launch each that is
+ *  complete, and one to attach. */
+export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
+  const complete = tree.builds.filter(isBootable).filter((build) => build.vmlinux !== undefined);
+  const launches = complete.map((build) => {
+    const place = relative(tree.folder, build.folder) || '.';
+    const name = complete.length > 1 ? `Debug guest kernel (${place})` : undefined;
+    const { image, vmlinux, architecture } = build;
+    const paths = { image: inWorkspace(tree, image), vmlinux: vmlinux && inWorkspace(tree, vmlinux), architecture };
+    return launchConfiguration(paths, vmm, name);
+  });
+  const vmlinux = tree.builds.find((build) => build.vmlinux !== undefined)?.vmlinux;
+  const attach = attachConfiguration(pickedPid);
+  return [...launches, vmlinux === undefined ? attach : { ...attach, symbols: inWorkspace(tree, vmlinux) }];
+}
+
+/** The same for a new launch.json, which names the usual files where nothing is built yet. */
+export function initialConfigurations(tree: KernelTree | undefined, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
+  const offered = tree === undefined ? [] : offeredConfigurations(tree, vmm);
+  if (offered.some(({ request }) => request === 'launch')) return offered;
+  const [build] = tree?.builds ?? [];
+  const architecture = build?.architecture ?? 'arm64';
+  // Where something is built, the rest will be beside it.
+  const place = (tree && build && relative(tree.folder, build.folder)) || '';
+  const folder = [workspaceFolder, ...place.split(sep).filter((part) => part !== '')].join('/');
+  const usual = { image: `${folder}/${imageOf(architecture)}`, vmlinux: `${folder}/vmlinux`, architecture };
+  return [launchConfiguration(usual, vmm), { ...attachConfiguration(pickedPid), symbols: usual.vmlinux }];
+}
+
+const inWorkspace = (tree: KernelTree, path: string): string =>
+  [workspaceFolder, ...relative(tree.folder, path).split(sep)].join('/');

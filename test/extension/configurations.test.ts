@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { CancellationToken, DebugConfiguration, WorkspaceFolder } from 'vscode';
+import { parseLaunch } from '../../src/dap/arguments.ts';
+import { configurationProvider, dynamicConfigurationProvider } from '../../src/extension/configuration.ts';
+import { initialConfigurations, offeredConfigurations } from '../../src/extension/configurations.ts';
+import { findKernelTree } from '../../src/extension/kernelTree.ts';
+import { KernelFolder } from './kernelFolder.ts';
+import { ScriptedWorkbench } from './scriptedWorkbench.ts';
+
+const variable = (name: string): string => `\${${name}}`;
+const workspaceFolder = variable('workspaceFolder');
+const attach = {
+  type: 'kvm',
+  request: 'attach',
+  name: 'Attach to a VM',
+  pid: variable('command:kvm.pickVmm'),
+};
+
+describe('configurations that are offered', () => {
+  let folder: KernelFolder;
+  beforeEach(() => {
+    folder = new KernelFolder();
+  });
+  afterEach(() => folder.remove());
+
+  const tree = () => findKernelTree(folder.path);
+
+  it('launch the kernel of the workspace, and attach with its symbols', async () => {
+    folder.build();
+    assert.deepEqual(initialConfigurations(await tree(), 'qemu'), [
+      {
+        type: 'kvm',
+        request: 'launch',
+        name: 'Debug guest kernel',
+        vmm: 'qemu',
+        kernel: `${workspaceFolder}/arch/arm64/boot/Image`,
+        symbols: `${workspaceFolder}/vmlinux`,
+        params: 'console=ttyAMA0',
+        stopOnEntry: true,
+      },
+      { ...attach, symbols: `${workspaceFolder}/vmlinux` },
+    ]);
+  });
+
+  it('launch each of several kernels by a name of its own', async () => {
+    folder.build('build-a');
+    folder.build('build-b');
+    const names = offeredConfigurations(await tree()).map(({ name, symbols }) => [name, symbols]);
+    assert.deepEqual(names, [
+      ['Debug guest kernel (build-b)', `${workspaceFolder}/build-b/vmlinux`],
+      ['Debug guest kernel (build-a)', `${workspaceFolder}/build-a/vmlinux`],
+      [attach.name, `${workspaceFolder}/build-b/vmlinux`],
+    ]);
+  });
+
+  it('fit the architecture of the kernel', async () => {
+    folder.vmlinux('vmlinux', 62);
+    folder.write('arch/x86/boot/bzImage');
+    const [launch] = initialConfigurations(await tree());
+    assert.equal(launch?.kernel, `${workspaceFolder}/arch/x86/boot/bzImage`);
+    assert.equal(launch?.params, 'console=ttyS0');
+  });
+
+  it('name the usual files in a new launch.json where nothing is built', async () => {
+    folder.sources();
+    for (const configurations of [initialConfigurations(await tree()), initialConfigurations(undefined)]) {
+      assert.deepEqual(
+        configurations.map(({ vmm, kernel, symbols }) => [vmm, kernel, symbols]),
+        [
+          ['kvmtool', `${workspaceFolder}/arch/arm64/boot/Image`, `${workspaceFolder}/vmlinux`],
+          [undefined, undefined, `${workspaceFolder}/vmlinux`],
+        ],
+      );
+      assert.deepEqual(parseLaunch(configurations[0]).ignored, []);
+    }
+    assert.deepEqual(offeredConfigurations(await tree()), [attach]);
+  });
+
+  it('name what is missing beside what is there', async () => {
+    folder.vmlinux('out/vmlinux');
+    const [launch] = initialConfigurations(await tree());
+    assert.equal(launch?.kernel, `${workspaceFolder}/out/arch/arm64/boot/Image`);
+  });
+
+  describe('to VS Code', () => {
+    const workspace = (scheme = 'file') =>
+      ({ uri: { scheme, fsPath: folder.path }, name: 'w', index: 0 }) as unknown as WorkspaceFolder;
+    const token = {} as CancellationToken;
+    const bare = (fields: object): DebugConfiguration => fields as DebugConfiguration;
+
+    it('as the first launch.json and in the list of the Run view', async () => {
+      folder.build();
+      const path = folder.programs('qemu-system-aarch64');
+      const provider = configurationProvider(new ScriptedWorkbench(), path);
+      const initial = await provider.provideDebugConfigurations?.(workspace(), token);
+      assert.deepEqual(initial, initialConfigurations(await tree(), 'qemu'));
+      const dynamic = dynamicConfigurationProvider(path);
+      assert.deepEqual(await dynamic.provideDebugConfigurations?.(workspace(), token), initial);
+      assert.deepEqual(await dynamic.provideDebugConfigurations?.(workspace('vscode-vfs'), token), []);
+      const usual = await provider.provideDebugConfigurations?.(undefined, token);
+      assert.deepEqual(usual, initialConfigurations(undefined, 'qemu'));
+    });
+
+    it('are made before variables are substituted only where there is no launch.json', async () => {
+      folder.build();
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'));
+      const made = await provider.resolveDebugConfiguration?.(workspace(), bare({ noDebug: true }), token);
+      assert.deepEqual([made?.request, made?.noDebug, made?.vmm], ['launch', true, 'kvmtool']);
+      for (const given of [
+        { type: 'kvm', request: 'launch', name: 'x' },
+        { type: 'kvm', name: 'without a request' },
+        { type: 'kvm', request: 'attach', name: 'x', symbols: `${workspaceFolder}/vmlinux` },
+      ]) {
+        assert.equal(await provider.resolveDebugConfiguration?.(workspace(), bare(given), token), given);
+      }
+    });
+
+    it('are completed once variables are substituted', async () => {
+      folder.build();
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'));
+      const given = bare({ type: 'kvm', request: 'launch', name: 'x' });
+      const resolve = provider.resolveDebugConfigurationWithSubstitutedVariables?.bind(provider);
+      assert.equal((await resolve?.(workspace(), given, token))?.vmm, 'kvmtool');
+      assert.equal(await resolve?.(workspace('vscode-vfs'), given, token), undefined);
+    });
+
+    it('without a kernel nothing starts, or launch.json opens', async () => {
+      const open = (button: string) => {
+        const provider = configurationProvider(new ScriptedWorkbench({ button }), '');
+        return provider.resolveDebugConfiguration?.(workspace(), bare({}), token);
+      };
+      assert.equal(await open('Create launch.json'), null);
+      assert.equal(await open('no such button'), undefined);
+    });
+  });
+});
