@@ -3,11 +3,18 @@ import * as vscode from 'vscode';
 import { configurationProvider, dynamicConfigurationProvider } from './configuration.ts';
 import { attachConfiguration } from './configurations.ts';
 import { folderPath } from './folderPath.ts';
+import { GuestCommands } from './guestCommands.ts';
+import { GuestStatusItem } from './guestStatus.ts';
+import { checkMachine, machineReport, thisMachine } from './machine.ts';
+import { Reports } from './reports.ts';
+import { SessionLog } from './sessionLog.ts';
 import { vscodeWorkbench } from './workbench.ts';
 
 export function activate(context: vscode.ExtensionContext): void {
   const adapter = context.asAbsolutePath(join('dist', 'adapter.js'));
   const path = process.env.PATH;
+  const reports = new Reports();
+  const log = new SessionLog(context.extension.packageJSON.version);
   const dynamic = vscode.DebugConfigurationProviderTriggerKind.Dynamic;
   context.subscriptions.push(
     vscode.debug.registerDebugConfigurationProvider('kvm', configurationProvider(vscodeWorkbench, path)),
@@ -27,6 +34,14 @@ export function activate(context: vscode.ExtensionContext): void {
     }),
     vscode.commands.registerCommand('kvm.pickVmm', pickPid),
     vscode.commands.registerCommand('kvm.attach', attach),
+    vscode.debug.registerDebugAdapterTrackerFactory('kvm', log),
+    vscode.commands.registerCommand('kvm.exportSessionLog', () => log.export()),
+    reports.register(),
+    vscode.commands.registerCommand('kvm.checkMachine', async () =>
+      reports.show('This Machine.md', machineReport(await checkMachine(thisMachine()))),
+    ),
+    new GuestStatusItem(),
+    new GuestCommands(reports).register(),
   );
 }
 

@@ -32,43 +32,89 @@ const code = outputFiles[0]?.text ?? '';
 function activate() {
   const commands: string[] = [];
   const providers: [type: string, trigger: number | undefined][] = [];
-  const factories: string[] = [];
+  const adapters: string[] = [];
+  /** What was made or registered, and not disposed of yet. */
+  const alive = new Set<object>();
+  const disposable = () => {
+    const made = { dispose: () => alive.delete(made) };
+    alive.add(made);
+    return made;
+  };
+  class Disposable {
+    dispose: () => void = () => undefined;
+    static from(...parts: readonly { dispose(): void }[]): Disposable {
+      const all = new Disposable();
+      all.dispose = () => {
+        for (const part of parts) part.dispose();
+      };
+      return all;
+    }
+  }
+  class EventEmitter {
+    readonly #made = disposable();
+    readonly event = disposable;
+    dispose(): void {
+      this.#made.dispose();
+    }
+  }
   const vscode = {
+    Disposable,
+    EventEmitter,
+    StatusBarAlignment: { Left: 1 },
     DebugConfigurationProviderTriggerKind: { Initial: 1, Dynamic: 2 },
     debug: {
-      registerDebugConfigurationProvider: (type: string, _provider: object, trigger?: number) =>
-        providers.push([type, trigger]),
-      registerDebugAdapterDescriptorFactory: (type: string) => factories.push(type),
+      registerDebugConfigurationProvider: (type: string, _provider: object, trigger?: number) => {
+        providers.push([type, trigger]);
+        return disposable();
+      },
+      registerDebugAdapterDescriptorFactory: (type: string) => {
+        adapters.push(type);
+        return disposable();
+      },
+      registerDebugAdapterTrackerFactory: disposable,
+      onDidStartDebugSession: disposable,
+      onDidReceiveDebugSessionCustomEvent: disposable,
+      onDidTerminateDebugSession: disposable,
+      onDidChangeActiveDebugSession: disposable,
     },
-    commands: { registerCommand: (name: string) => commands.push(name) },
+    window: { createStatusBarItem: disposable },
+    workspace: { registerTextDocumentContentProvider: disposable },
+    commands: {
+      registerCommand: (name: string) => {
+        commands.push(name);
+        return disposable();
+      },
+    },
   };
   const load = createRequire(import.meta.url);
   const module: { exports: { activate?: (context: object) => unknown } } = { exports: {} };
-  const subscriptions: unknown[] = [];
-  const started = performance.now();
+  const subscriptions: { dispose(): void }[] = [];
   const require = (name: string): unknown => (name === 'vscode' ? vscode : load(name));
   compileFunction(code, ['require', 'module', 'exports'])(require, module, module.exports);
-  module.exports.activate?.({ subscriptions, asAbsolutePath: (path: string) => `/extension/${path}` });
-  return { milliseconds: performance.now() - started, commands, providers, factories, subscriptions };
+  module.exports.activate?.({
+    subscriptions,
+    extension: { packageJSON: manifest },
+    asAbsolutePath: (path: string) => `/extension/${path}`,
+  });
+  return { commands, providers, adapters, subscriptions, alive };
 }
 
-test('the extension is small and its activation quick', () => {
+test('the extension is small', () => {
   assert.ok(code.length < 200_000, `${code.length} characters`);
-  // The best of some: other tests run at the same time.
-  const milliseconds = Math.min(...Array.from({ length: 5 }, () => activate().milliseconds));
-  assert.ok(milliseconds < 50, `${milliseconds} ms`);
 });
 
 test('what package.json promises is registered, and disposed of with the extension', () => {
-  const { commands, providers, factories, subscriptions } = activate();
+  const { commands, providers, adapters, subscriptions, alive } = activate();
   const { contributes, activationEvents } = manifest;
   assert.deepEqual(commands.sort(), contributes.commands.map(({ command }) => command).sort());
   assert.deepEqual(providers, [
     ['kvm', undefined],
     ['kvm', 2],
   ]);
-  assert.deepEqual(factories, ['kvm']);
-  assert.equal(subscriptions.length, commands.length + providers.length + factories.length);
+  assert.deepEqual(adapters, ['kvm']);
+  assert.ok(alive.size > commands.length + providers.length + adapters.length);
+  for (const subscription of subscriptions) subscription.dispose();
+  assert.equal(alive.size, 0);
   // VS Code derives the events of commands; without these it would not ask for configurations.
   assert.deepEqual(activationEvents, [
     'onDebugResolve:kvm',

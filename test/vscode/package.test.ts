@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -11,16 +11,22 @@ const files = execFileSync(join(repository, 'node_modules/.bin/vsce'), ['ls'], {
   .split('\n')
   .filter((line) => line !== '');
 
-test('the VSIX holds the programs, koffi, and nothing else', () => {
+test('the VSIX holds the programs, koffi, what package.json refers to, and nothing else', () => {
+  const { walkthroughs } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')).contributes;
+  const steps: string[] = walkthroughs.flatMap(({ steps }: { steps: { media: { markdown: string } }[] }) =>
+    steps.map(({ media }) => media.markdown),
+  );
   const folders = new Set(files.map((file) => /^(dist|node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? file));
   assert.deepEqual([...folders].sort(), [
     'CHANGELOG.md',
     'LICENSE',
     'README.md',
     'dist',
+    'images/icon.png',
     `node_modules/@koromix/koffi-linux-${process.arch}`,
     'node_modules/koffi',
     'package.json',
+    ...steps.sort(),
   ]);
   const bundles = files.filter((file) => file.startsWith('dist/'));
   const built = readdirSync(join(repository, 'dist')).filter((file) => !file.endsWith('.map'));
