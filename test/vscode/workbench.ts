@@ -107,7 +107,7 @@ export class Workbench {
 
   /** Sets a breakpoint by a click beside a line of the open file that can be seen. */
   async clickGutter(line: number): Promise<void> {
-    const { x, y } = await this.#marginBeside(line);
+    const { x, y } = await this.#marginBeside(new RegExp(`^${line}$`));
     await this.#hoverUntilHint(x, y);
     await this.page.mouse.click(x, y);
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
@@ -115,8 +115,8 @@ export class Workbench {
 
   /** Where the margin for breakpoints lies beside a line: looked up once the rows stand still, and in one step of the
    *  page, since an editor that is being laid out replaces them. */
-  async #marginBeside(line: number): Promise<{ x: number; y: number }> {
-    const number = this.page.locator('.monaco-editor .line-numbers', { hasText: new RegExp(`^${line}$`) }).first();
+  async #marginBeside(line: RegExp): Promise<{ x: number; y: number }> {
+    const number = this.page.locator('.monaco-editor .line-numbers', { hasText: line }).first();
     await number.hover();
     return number.evaluate((element) => {
       const row = element.getBoundingClientRect();
@@ -135,23 +135,38 @@ export class Workbench {
     }
   }
 
-  /** Sets a breakpoint by keyboard on a line of the open file that may have to be scrolled to. */
-  async toggleBreakpoint(line: number): Promise<void> {
-    const { x, y } = await this.#marginBeside(2);
+  /** Resolves once a breakpoint, and F5, would not be swallowed. */
+  async debuggersReady(): Promise<void> {
+    const { x, y } = await this.#marginBeside(/^\d+$/);
     await this.#hoverUntilHint(x, y);
+  }
+
+  /** Scrolls the open file to a line, and puts the cursor there. */
+  async goToLine(line: number): Promise<void> {
     await this.page.keyboard.press('Control+G');
     await this.page.locator('.quick-input-widget input').fill(`:${line}`);
     await this.page.keyboard.press('Enter');
-    await this.page.keyboard.press('F9');
-    await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
+    await this.page.locator('.monaco-editor .line-numbers.active-line-number', { hasText: `${line}` }).waitFor();
+  }
+
+  /** Runs a command of the palette. */
+  async command(title: string): Promise<void> {
+    await this.page.keyboard.press('F1');
+    await this.page.locator('.quick-input-widget input').fill(`>${title}`);
+    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first().click();
+  }
+
+  /** Adds an expression to the Watch view. */
+  async watch(expression: string): Promise<void> {
+    await this.command('Debug: Focus on Watch View');
+    await this.command('Debug: Add Expression');
+    await this.page.locator('.debug-watch .monaco-inputbox input').fill(expression);
+    await this.page.keyboard.press('Enter');
   }
 
   /** Types an expression into the Debug Console. Returns the rows of the console. */
   async evaluate(expression: string): Promise<Locator> {
-    await this.page.keyboard.press('F1');
-    await this.page.locator('.quick-input-widget input').fill('>Debug Console: Focus on Debug Console View');
-    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: 'Debug Console View' }).first().waitFor();
-    await this.page.keyboard.press('Enter');
+    await this.command('Debug Console: Focus on Debug Console View');
     await this.page.locator('.repl-input-wrapper .monaco-editor.focused').waitFor();
     await this.page.keyboard.type(expression);
     await this.page.keyboard.press('Enter');

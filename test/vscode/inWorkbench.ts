@@ -1,0 +1,62 @@
+// A VS Code with the extension in it, for the tests of one file.
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Page } from 'playwright-core';
+import { reportProgress } from '../lab/cache.ts';
+import { type Installation, installation } from './installation.ts';
+import { makeVsix, Workbench } from './workbench.ts';
+
+const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+export const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-vscode-'));
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** Screenshots go where KVM_DEBUG_SCREENSHOTS names a folder: to be looked at, not compared. */
+export async function picture(page: Page, name: string): Promise<void> {
+  const folder = process.env.KVM_DEBUG_SCREENSHOTS;
+  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
+let installed: Installation | undefined;
+let reason: string | false = false;
+try {
+  installed = await installation(reportProgress);
+} catch (error) {
+  reason = `VS Code cannot be set up here: ${error instanceof Error ? error.message : error}`;
+}
+/** Why VS Code cannot be tried here. */
+export const skip = reason;
+const vsix = installed && (await makeVsix(repository, scratch));
+
+/** Runs `body` in a VS Code with the VSIX installed and a workspace of `files` and launch.json. */
+export async function inWorkbench(
+  name: string,
+  configuration: object,
+  body: (workbench: Workbench, workspace: string) => Promise<void>,
+  files: Readonly<Record<string, string>> = {
+    'main.c': 'void setup(void);\n\nvoid start_kernel(void)\n{\n\tsetup();\n}\n',
+  },
+): Promise<void> {
+  assert.ok(installed && vsix);
+  const workspace = join(scratch, name, 'workspace');
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(workspace, path)), { recursive: true });
+    writeFileSync(join(workspace, path), text);
+  }
+  mkdirSync(join(workspace, '.vscode'), { recursive: true });
+  const launch = { version: '0.2.0', configurations: [{ type: 'kvm', name: 'Guest kernel', ...configuration }] };
+  writeFileSync(join(workspace, '.vscode/launch.json'), JSON.stringify(launch));
+  const workbench = await Workbench.open(installed, vsix, workspace, join(scratch, name, 'server'));
+  try {
+    await body(workbench, workspace);
+  } catch (error) {
+    const picture = join(tmpdir(), `kvm-debug-${name}.png`);
+    await workbench.page.screenshot({ path: picture });
+    throw new Error(`see ${picture}`, { cause: error });
+  } finally {
+    await workbench.close();
+  }
+}

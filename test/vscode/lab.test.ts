@@ -1,0 +1,179 @@
+// What users do in VS Code, with a real kernel under KVM: the adapter and the VMs are in the lab, VS Code is here.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { Locator, Page } from 'playwright-core';
+import { kernelSource, lkvm } from '../lab/lab.ts';
+import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
+import { runGuest, type Vmm } from '../support/labUser.ts';
+import { inWorkbench, picture, skip } from './inWorkbench.ts';
+import type { Workbench } from './workbench.ts';
+
+const vmm: Vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
+/** A bound for what hangs: emulated, and beside other work, a boot may take minutes. */
+const patience = { timeout: 300_000 };
+
+const variable = (page: Page, text: RegExp): Locator =>
+  page.locator('.debug-variables .monaco-list-row', { hasText: text }).first();
+const frame = (page: Page, text: string): Locator =>
+  page.locator('.debug-call-stack .monaco-list-row', { hasText: text }).first();
+const stopped = (page: Page, text: string): Promise<void> => page.getByText(text).first().waitFor(patience);
+
+describe('VS Code and the lab', { skip }, () => {
+  let adapter: AdapterInLab;
+  let source: string;
+  before(async () => {
+    source = readFileSync(join(await kernelSource(), 'init/main.c'), 'utf8');
+    adapter = await startAdapterInLab();
+  });
+  after(() => adapter?.close());
+
+  const lineOf = (text: string): number => source.split('\n').findIndex((line) => line.includes(text)) + 1;
+  const launch = (parameters = ''): object => ({
+    request: 'launch',
+    ...guestConfiguration(vmm, { parameters }),
+    debugServer: adapter.port,
+  });
+  const inTree = (name: string, configuration: object, work: (workbench: Workbench) => Promise<void>): Promise<void> =>
+    inWorkbench(name, configuration, work, { 'init/main.c': source });
+
+  test('a click beside a line, F5, the stop; variables, hover, watch, a register; step, continue, stop', async () => {
+    await inTree('main-job', launch('guest.do=idle'), async (workbench) => {
+      const { page } = workbench;
+      const line = lineOf('\tboot_cpu_init();');
+      await workbench.openFile('main.c');
+      await workbench.goToLine(line);
+      await workbench.clickGutter(line);
+      await page.keyboard.press('F5');
+      await stopped(page, 'Stopped on entry');
+      await variable(page, /^x0\b/).waitFor();
+      await picture(page, 'entry');
+      await page.keyboard.press('F5');
+      await frame(page, 'start_kernel').waitFor(patience);
+      await page.locator('.codicon-debug-stackframe').first().waitFor();
+      await variable(page, /^command_line\b/).waitFor();
+      await picture(page, 'breakpoint');
+
+      await (await workbench.evaluate('init_task.comm')).filter({ hasText: '"swapper' }).waitFor();
+      // An array of more than a hundred elements comes in pages (DAP, `indexedVariables`).
+      const rows = await workbench.evaluate('__per_cpu_offset');
+      await rows
+        .filter({ hasText: /^\{.*\}$/ })
+        .last()
+        .locator('.monaco-tl-twistie')
+        .click();
+      await rows.filter({ hasText: '[100..199]' }).locator('.monaco-tl-twistie').click();
+      await rows.filter({ hasText: /^\[199\]/ }).waitFor();
+      await picture(page, 'array');
+
+      await workbench.command('View: Toggle Panel Visibility');
+      await workbench.goToLine(lineOf('\tpage_address_init();'));
+      await workbench.watch('init_task.comm');
+      await page.locator('.debug-watch .monaco-list-row', { hasText: '"swapper' }).waitFor();
+      await page
+        .locator('.view-line span span', { hasText: /^command_line$/ })
+        .first()
+        .hover();
+      await page.locator('.debug-hover-widget').first().waitFor();
+      await picture(page, 'hover');
+
+      await variable(page, /^x9\b/).dblclick();
+      await page.locator('.debug-variables .monaco-inputbox input').fill('0x1234');
+      await page.keyboard.press('Enter');
+      await variable(page, /^x9.*0x1234$/).waitFor();
+      await (await workbench.evaluate('$x9')).filter({ hasText: /4660|0x1234/ }).waitFor();
+
+      await page.keyboard.press('F10');
+      await stopped(page, 'Step completed');
+      await picture(page, 'step');
+      await page.keyboard.press('F5');
+      await page.locator('.debug-call-stack', { hasText: /running/i }).waitFor(patience);
+      await page.keyboard.press('Shift+F5');
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+    });
+  });
+
+  test('the first instruction has no source: it has the focus, registers, disassembly and instruction breakpoints', async () => {
+    await inTree('first-instruction', launch(), async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      await page.keyboard.press('F5');
+      await stopped(page, 'Stopped on entry');
+      await variable(page, /^pc\b.*0x/).waitFor();
+      await workbench.command('Debug: Open Disassembly View');
+      const rows = page.locator('.disassembly-view .monaco-list-row');
+      await rows.filter({ has: page.locator('.codicon-debug-stackframe') }).waitFor();
+      await picture(page, 'disassembly');
+      const place = rows.nth((await indexOfCurrent(rows)) + 3);
+      await place.click();
+      await page.keyboard.press('F9');
+      await place.locator('.codicon-debug-breakpoint').waitFor();
+      await page.keyboard.press('F10');
+      await stopped(page, 'Step completed');
+      await page.keyboard.press('F5');
+      await page
+        .getByText(/Paused on (instruction )?breakpoint/)
+        .first()
+        .waitFor(patience);
+      await picture(page, 'instruction-breakpoint');
+      await page.keyboard.press('Shift+F5');
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+    });
+  });
+
+  test('a VM that runs: picked, paused, resumed, left alone', async (context) => {
+    const { vm, pid } = await runGuest(adapter, vmm, 0, context);
+    const picked = '$' + '{command:kvm.pickVmm}';
+    const configuration = { request: 'attach', pid: picked, symbols: '/lab/vmlinux', debugServer: adapter.port };
+    await inTree('attach', configuration, async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      await page.keyboard.press('F5');
+      // The VMs of the lab are on another machine: the pid is typed.
+      const input = page.locator('.quick-input-widget input');
+      await input.waitFor();
+      await input.fill(`${pid}`);
+      await page
+        .locator('.quick-input-list .monaco-list-row', { hasText: `${pid}` })
+        .first()
+        .waitFor();
+      await picture(page, 'picker');
+      await page.keyboard.press('Enter');
+      await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
+      await page.keyboard.press('F6');
+      await page.locator('.debug-toolbar .codicon-debug-continue').waitFor(patience);
+      await variable(page, /^x0\b/).waitFor(patience);
+      await picture(page, 'paused');
+      await page.keyboard.press('F5');
+      await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
+      await page.locator('.debug-toolbar .codicon-debug-disconnect').click();
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+    });
+    const from = vm.output.length;
+    await vm.waitFor(new RegExp(`^[^]{${from}}[^]*GUEST-TICK \\d+[^]*GUEST-TICK \\d+`));
+  });
+
+  test('what is wrong in launch.json is named, with the remedy', async () => {
+    await inTree('wrong', { ...launch(), cpus: 0 }, async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      await page.keyboard.press('F5');
+      const dialog = page.locator('.monaco-dialog-box', { hasText: /cpus/ });
+      await dialog.waitFor();
+      await picture(page, 'wrong');
+      assert.match((await dialog.textContent()) ?? '', /cpus.*(1|512)/);
+    });
+  });
+});
+
+async function indexOfCurrent(rows: Locator): Promise<number> {
+  const count = await rows.count();
+  for (let index = 0; index < count; index++) {
+    if ((await rows.nth(index).locator('.codicon-debug-stackframe').count()) > 0) return index;
+  }
+  throw new Error('no row of the disassembly is the current one');
+}
