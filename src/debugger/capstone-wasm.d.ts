@@ -10,6 +10,7 @@ declare module 'capstone-wasm' {
   export class Capstone {
     constructor(arch: number, mode: number);
     disasm(data: Uint8Array, options?: { address?: number | bigint; count?: number }): Insn[];
+    getInsnName(id: number): string;
     close(): void;
   }
   export const Const: {

@@ -16,6 +16,7 @@ interface Field {
 type Properties = Record<string, Field>;
 interface Debugger {
   type: string;
+  languages: string[];
   configurationAttributes: Record<'launch' | 'attach', { properties: Properties }>;
   initialConfigurations?: unknown;
   configurationSnippets: { label: string; description: string; body: Record<string, unknown> }[];
@@ -24,7 +25,7 @@ interface Debugger {
 const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   dependencies: Record<string, string>;
   devDependencies: Record<string, string>;
-  contributes: { debuggers: [Debugger] };
+  contributes: { breakpoints: { language: string }[]; debuggers: [Debugger]; languages: { id: string }[] };
 };
 const [kvm] = manifest.contributes.debuggers;
 const launch = kvm.configurationAttributes.launch.properties;
@@ -126,6 +127,16 @@ describe('package.json', () => {
     assert.deepEqual(
       [...read].filter((name) => !(name in launch) && !(name in attach) && name !== 'remote'),
       [],
+    );
+  });
+
+  it('has breakpoints in the same languages as the debugger, its own assembly among them', () => {
+    const breakpoints = manifest.contributes.breakpoints.map(({ language }) => language);
+    assert.deepEqual(breakpoints, kvm.languages);
+    const own = manifest.contributes.languages.map(({ id }) => id);
+    assert.deepEqual(
+      own.filter((id) => !breakpoints.includes(id)),
+      ['kernel-log'],
     );
   });
 

@@ -16,7 +16,9 @@ test('the VSIX holds the programs, koffi, what package.json refers to, and nothi
   const steps: string[] = walkthroughs.flatMap(({ steps }: { steps: { media: { markdown: string } }[] }) =>
     steps.map(({ media }) => media.markdown),
   );
-  const folders = new Set(files.map((file) => /^(dist|node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? file));
+  const folders = new Set(
+    files.map((file) => /^(dist|syntaxes|node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? file),
+  );
   assert.deepEqual([...folders].sort(), [
     'CHANGELOG.md',
     'LICENSE',
@@ -26,11 +28,14 @@ test('the VSIX holds the programs, koffi, what package.json refers to, and nothi
     `node_modules/@koromix/koffi-linux-${process.arch}`,
     'node_modules/koffi',
     'package.json',
+    'syntaxes',
     ...steps.sort(),
   ]);
   const bundles = files.filter((file) => file.startsWith('dist/'));
   const built = readdirSync(join(repository, 'dist')).filter((file) => !file.endsWith('.map'));
   assert.deepEqual(bundles.sort(), built.map((file) => `dist/${file}`).sort());
+  const syntaxes = readdirSync(join(repository, 'syntaxes')).map((file) => `syntaxes/${file}`);
+  assert.deepEqual(files.filter((file) => file.startsWith('syntaxes/')).sort(), syntaxes.sort());
 });
 
 test('what the VSIX holds is enough: koffi loads and the adapter starts', () => {
