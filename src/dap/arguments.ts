@@ -6,6 +6,8 @@ export const vmmKinds = ['kvmtool', 'qemu'] as const;
 export const breakpointModes = ['auto', 'software', 'hardware'] as const;
 export const consoles = ['integratedTerminal', 'externalTerminal', 'internalConsole'] as const;
 export const exitTraps = ['auto', 'perf', 'syscall'] as const;
+/** What a frame shows whose source file is not there. */
+export const missingSources = ['path', 'disassembly'] as const;
 
 /** The names a VMM is installed under, the usual one first. */
 export const vmmNames: Readonly<Record<(typeof vmmKinds)[number], readonly [string, ...string[]]>> = {
@@ -18,6 +20,7 @@ export interface CommonConfiguration {
   readonly symbols: string | undefined;
   readonly modules: readonly string[];
   readonly sourceMap: Readonly<Record<string, string>>;
+  readonly missingSources: (typeof missingSources)[number];
   readonly stopOnEntry: boolean;
   readonly breakpointMode: (typeof breakpointModes)[number];
   readonly exitTrap: (typeof exitTraps)[number];
@@ -61,6 +64,7 @@ function common(fields: Fields): Settings {
     symbols: fields.optionalString('symbols') || undefined,
     modules: fields.strings('modules'),
     sourceMap: fields.record('sourceMap'),
+    missingSources: fields.choice('missingSources', missingSources) ?? 'path',
     stopOnEntry: fields.boolean('stopOnEntry'),
     breakpointMode: fields.choice('breakpointMode', breakpointModes) ?? 'auto',
     exitTrap: fields.choice('exitTrap', exitTraps) ?? 'auto',

@@ -21,12 +21,14 @@ export class Guest {
     target: Target,
     private readonly symbols: OpenSymbols | undefined,
     readonly configuration: CommonConfiguration,
+    folder: string,
     private readonly launched: boolean,
     private readonly relay: ConsoleRelay | undefined,
     private readonly client: Client,
     private readonly services: Services,
   ) {
-    this.debugger = new Debugger(target, symbols?.source, configuration, this.#events());
+    const options = { ...configuration, sourceRoot: folder };
+    this.debugger = new Debugger(target, symbols?.source, options, this.#events());
     this.debugger.watchExit();
   }
 
@@ -63,7 +65,7 @@ export class Guest {
         const kind = configuration.console === 'externalTerminal' ? 'external' : 'integrated';
         relay.useTerminal(kind, services.consoleProgram);
       } else relay.useOutputEvents();
-      return new Guest(target, symbols, configuration, true, relay, client, services);
+      return new Guest(target, symbols, configuration, cwd, true, relay, client, services);
     } catch (error) {
       symbols?.close();
       throw error;
@@ -80,7 +82,7 @@ export class Guest {
     try {
       const { pid, exitTrap } = configuration;
       const target = await services.connector.attach({ pid, exitTrap }, signal);
-      return new Guest(target, symbols, configuration, false, undefined, client, services);
+      return new Guest(target, symbols, configuration, process.cwd(), false, undefined, client, services);
     } catch (error) {
       symbols?.close();
       throw error;

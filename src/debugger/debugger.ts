@@ -36,6 +36,8 @@ export interface DebuggerEvents {
 export interface DebuggerOptions {
   readonly breakpointMode: BreakpointMode;
   readonly sourceMap: Readonly<Record<string, string>>;
+  /** Sources are also looked for below this folder. */
+  readonly sourceRoot?: string;
 }
 
 /** What happened first on a list of causes, when several vCPUs stopped at once. */
@@ -75,7 +77,7 @@ export class Debugger {
   ) {
     this.target = new SerialTarget(target);
     this.symbols = symbols && new KernelSymbols(symbols);
-    this.paths = new SourcePaths(options.sourceMap);
+    this.paths = new SourcePaths(options.sourceMap, options.sourceRoot);
     this.disassembler = new Disassembler(target.architecture, (address) => this.symbols?.describe(address));
     this.#breakpoints = new Breakpoints(this.symbols, this.paths, options.breakpointMode);
     this.#execution = new Execution(this.target, this.symbols, this.#breakpoints, this.disassembler, {

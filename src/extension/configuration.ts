@@ -29,8 +29,11 @@ export function configurationProvider(workbench: Workbench, path: string | undef
     },
 
     // Not earlier: paths may hold variables, and the preLaunchTask may be what builds the kernel or starts the VM.
-    resolveDebugConfigurationWithSubstitutedVariables: (folder, configuration) =>
-      missingFields.fill(folderPath(folder), configuration),
+    async resolveDebugConfigurationWithSubstitutedVariables(folder, configuration) {
+      const filled = await missingFields.fill(folderPath(folder), configuration);
+      // Other clients can do nothing with a text instead of a file, so the adapter's own default is another.
+      return filled && { missingSources: 'disassembly', ...filled };
+    },
   };
 }
 

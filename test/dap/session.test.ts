@@ -54,6 +54,25 @@ test('stops at entry, at a source line set before the first instruction, and sho
   assert.deepEqual(threads, [{ id: 1, name: 'vCPU 0 (EL1, breakpoint)' }]);
 });
 
+test('a frame whose source is not there shows its code, for a client that wants that', async () => {
+  for (const missingSources of ['disassembly', 'path', undefined]) {
+    const { client } = await atEntry({}, { missingSources });
+    await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'helper' }] });
+    await client.request('continue', { threadId: 1 });
+    await client.waitFor('stopped');
+    const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
+    const { source, line } = stackFrames[0];
+    if (missingSources !== 'disassembly') {
+      assert.deepEqual([source.path, line], ['/build/linux/lib/helper.c', 21]);
+      continue;
+    }
+    assert.equal(source.path, undefined);
+    assert.equal(source.origin, '/build/linux/lib/helper.c:21, which is not here');
+    const { content } = await client.request('source', { source, sourceReference: source.sourceReference });
+    assert.match(content.split('\n')[line - 1], /<helper\+0x8>:\s+add/);
+  }
+});
+
 test('next, stepIn and stepOut by line', async () => {
   const { client } = await atEntry();
   await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'start_kernel' }] });

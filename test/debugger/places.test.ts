@@ -33,6 +33,28 @@ test('paths: by the source map, by where breakpoints bound, as compiled', () => 
   assert.equal(plain.locations(symbols, '/elsewhere/helper.c', 21).length, 0);
 });
 
+test('a source is found below the root by its end, and beside another of its tree', () => {
+  const root = new URL('../..', import.meta.url).pathname;
+  const below = new SourcePaths({}, root);
+  assert.equal(below.find(located('/build/x/src/adapter.ts')), `${root}src/adapter.ts`);
+  assert.equal(below.find(located('/build/x/src/nowhere.ts')), undefined);
+  assert.equal(below.local(located('/build/x/src/nowhere.ts')), '/build/x/src/nowhere.ts');
+  // By its name alone it could be any.
+  assert.equal(below.find(located('/package.json')), undefined);
+
+  const symbols = new KernelSymbols(fakeSymbols);
+  for (const [tree, there] of [
+    ['/not/on/this/machine', true],
+    [root.replace(/\/$/, ''), false],
+  ] as const) {
+    const others = new SourcePaths();
+    assert.equal(others.find(located('mm/slub.c')), undefined);
+    others.locations(symbols, `${tree}/lib/helper.c`, 21);
+    assert.equal(others.find(located('lib/helper.c')), `${tree}/lib/helper.c`);
+    assert.equal(others.find(located('mm/slub.c')), there ? `${tree}/mm/slub.c` : undefined, tree);
+  }
+});
+
 test('the bias is added and taken away in one place', () => {
   const symbols = new KernelSymbols(fakeSymbols);
   symbols.bias = 0x20_0000n;

@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import { breakpointModes, consoles, exitTraps, parseAttach, parseLaunch, vmmKinds } from '../../src/dap/arguments.ts';
+import {
+  breakpointModes,
+  consoles,
+  exitTraps,
+  missingSources,
+  parseAttach,
+  parseLaunch,
+  vmmKinds,
+} from '../../src/dap/arguments.ts';
 import { initialConfigurations } from '../../src/extension/configurations.ts';
 
 interface Field {
@@ -52,6 +60,7 @@ describe('package.json', () => {
     for (const properties of [launch, attach]) {
       for (const [name, field] of Object.entries(properties)) {
         if (found.includes(name)) continue;
+        if (name === 'missingSources') continue; // the extension's own: see configuration.ts
         assert.deepEqual(parse(properties, { [name]: field.default }), parse(properties, {}), name);
       }
     }
@@ -110,6 +119,7 @@ describe('package.json', () => {
     assert.deepEqual(launch.breakpointMode?.enum, [...breakpointModes]);
     assert.deepEqual(launch.console?.enum, [...consoles]);
     assert.deepEqual(launch.exitTrap?.enum, [...exitTraps]);
+    assert.deepEqual(launch.missingSources?.enum, [...missingSources]);
     // What neither parser looks at would be offered in vain.
     const read = new Set<string>();
     const get = (target: object, name: string | symbol): unknown => {

@@ -145,7 +145,11 @@ export class Workbench {
   async goToLine(line: number): Promise<void> {
     await this.page.keyboard.press('Control+G');
     await this.page.locator('.quick-input-widget input').fill(`:${line}`);
-    await this.page.keyboard.press('Enter');
+    // It must have understood: a key that is too early is lost.
+    await this.page
+      .locator('.quick-input-list .monaco-list-row', { hasText: `${line}` })
+      .first()
+      .click();
     await this.page.locator('.monaco-editor .line-numbers.active-line-number', { hasText: `${line}` }).waitFor();
   }
 

@@ -60,8 +60,10 @@ function frameBody(shown: ShownFrame, note: string, vcpu: Vcpu, current: StopCon
   const { name, place } = describeFrame(shown, symbols);
   const id = context.frames.create(current, { vcpu, frame: frame.index, inline });
   const common = { id, name: `${name}${note}`, instructionPointerReference: hex(frame.pc) };
-  if (place && place.line > 0) {
-    const path = paths.local(place);
+  const shownAnyway = context.guest?.configuration.missingSources === 'path';
+  const path =
+    place && place.line > 0 ? (paths.find(place) ?? (shownAnyway ? paths.local(place) : undefined)) : undefined;
+  if (place && path !== undefined) {
     return {
       ...common,
       source: { name: basename(path), path },
@@ -69,11 +71,17 @@ function frameBody(shown: ShownFrame, note: string, vcpu: Vcpu, current: StopCon
       column: Math.max(place.column, 1) - (features.columnsStartAt1 ? 0 : 1),
     };
   }
-  // VS Code gives no focus to a top frame without a source: its code as text stands in for it.
+  // VS Code gives no focus to a top frame without a source, and an error page to one whose file is not there: its code as text
+  // stands in for it.
   const listing = listingOf(Gva(frame.pc), context);
+  const origin = place && place.line > 0 ? { origin: `${paths.local(place)}:${place.line}, which is not here` } : {};
   return {
     ...common,
-    source: { name: `${symbols?.describe(frame.pc) ?? hex(frame.pc)}`, sourceReference: listing.reference },
+    source: {
+      name: `${symbols?.describe(frame.pc) ?? hex(frame.pc)}`,
+      sourceReference: listing.reference,
+      ...origin,
+    },
     line: listing.line - (features.linesStartAt1 ? 0 : 1),
     column: features.columnsStartAt1 ? 1 : 0,
   };
