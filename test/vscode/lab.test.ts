@@ -101,7 +101,8 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.debuggersReady();
       await page.keyboard.press('F5');
       await stopped(page, 'Stopped on entry');
-      await variable(page, /^pc\b.*0x/).waitFor();
+      await variable(page, /^x0\b.*0x/).waitFor();
+      await picture(page, 'first-instruction');
       await workbench.command('Debug: Open Disassembly View');
       const rows = page.locator('.disassembly-view .monaco-list-row');
       await rows.filter({ has: page.locator('.codicon-debug-stackframe') }).waitFor();

@@ -130,9 +130,11 @@ export const source: Handler = async (args, context) => {
   if (!listing) throw new UserError(`There is no source ${reference}.`);
   const memory = current.memory(current.focus);
   const rows = await instance.disassembler.rows(memory, listing.start, 0, listing.count);
-  const lines = rows.map((row) => {
-    const symbol = instance.symbols?.describe(row.address);
-    return `${hex(row.address)}${symbol === undefined ? '' : ` <${symbol}>`}:\t${row.text}`;
+  const places = rows.map(({ address }) => {
+    const symbol = instance.symbols?.describe(address);
+    return `${hex(address)}${symbol === undefined ? '' : ` <${symbol}>`}:`;
   });
+  const width = Math.max(0, ...places.map((place) => place.length));
+  const lines = rows.map(({ text }, index) => `${(places[index] ?? '').padEnd(width)}  ${text}`);
   return { content: `${lines.join('\n')}\n`, mimeType: 'text/x-asm' };
 };
