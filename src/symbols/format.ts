@@ -17,8 +17,13 @@ import {
 export type ValueFormat = 'x' | 'd' | 'o' | 'b' | 's' | 'c';
 export const valueFormats: readonly string[] = ['x', 'd', 'o', 'b', 's', 'c'] satisfies readonly ValueFormat[];
 
+/** How plain integers are shown that no format was asked for. Names of enumerators, texts and pointers stay what they are. */
+export type Radix = 'hexadecimal' | 'decimal';
+
 export interface FormatOptions {
   readonly format?: ValueFormat | undefined;
+  /** Decimal unless given. */
+  readonly radix?: Radix | undefined;
   /** Levels of structs and arrays that are shown; what lies deeper is `{…}`. */
   readonly depth: number;
   /** Elements, members and characters shown of each; gdb's `print elements`. */
@@ -73,17 +78,20 @@ class Formatter {
     if (format !== undefined && format !== 's') return this.#integer(number, value);
     if (real.encoding === 'boolean') return number === 0n ? 'false' : number === 1n ? 'true' : `${number}`;
     const character = real.encoding === 'signedChar' || real.encoding === 'unsignedChar';
-    return character && real.size === 1 && value.bits === undefined
-      ? `${number} ${quotedCharacter(number)}`
-      : `${number}`;
+    const text = this.#plain(number, value);
+    return character && real.size === 1 && value.bits === undefined ? `${text} ${quotedCharacter(number)}` : text;
+  }
+
+  /** A negative number is in hexadecimal its two's complement, as wide as the value. */
+  #plain(number: bigint, value: Value): string {
+    return this.options.radix === 'hexadecimal' ? hexadecimal(number, value) : `${number}`;
   }
 
   #integer(number: bigint, value: Value): string {
-    const bits = value.bits?.size ?? 8 * sizeOf(value.type);
-    const raw = BigInt.asUintN(bits, number);
+    const raw = BigInt.asUintN(bitSize(value), number);
     switch (this.options.format) {
       case 'x':
-        return `0x${raw.toString(16)}`;
+        return hexadecimal(number, value);
       case 'o':
         return raw === 0n ? '0' : `0${raw.toString(8)}`;
       case 'b':
@@ -100,8 +108,7 @@ class Formatter {
     if (format !== undefined && format !== 's') return this.#integer(number, value);
     const exact = type.enumerators.find((each) => each.value === number);
     if (exact !== undefined) return exact.name;
-    const flags = flagNames(number, type);
-    return flags ?? `${number}`;
+    return flagNames(number, type) ?? this.#plain(number, value);
   }
 
   async #pointerValue(address: bigint, target: Type): Promise<string> {
@@ -200,6 +207,11 @@ class Formatter {
       .join('')}`;
   }
 }
+
+const bitSize = (value: Value): number => value.bits?.size ?? 8 * sizeOf(value.type);
+
+const hexadecimal = (number: bigint, value: Value): string =>
+  `0x${BigInt.asUintN(bitSize(value), number).toString(16)}`;
 
 /** Equal neighbours are counted, as gdb does from ten on. */
 const repeatThreshold = 10;

@@ -134,6 +134,35 @@ test('values as text', async () => {
   await assert.rejects(show(memoryValue(int, 0x9000n)), MemoryFault);
 });
 
+test('plain integers in hexadecimal; names, texts and pointers stay', async () => {
+  const plain = enumeration({ ZERO: 0n, TWO: 2n, THREE: 3n });
+  const hexadecimal = (value: Value, format?: ValueFormat): Promise<string> =>
+    formatValue(value, access, {
+      format,
+      radix: 'hexadecimal',
+      depth: 4,
+      limit: 200,
+      describe: (address) => (address === 0x1010n ? 'text' : undefined),
+    });
+  const all = struct('all', 0x38, [
+    member('minus', int, 0),
+    member('seven', int, 4),
+    member('field', int, 4, { bitOffset: 32, bitSize: 2 }),
+    member('no', bool, 8),
+    member('letter', char, 0x10),
+    member('text', array(char, 8), 0x10),
+    member('to', pointer(int), 0x28),
+    member('half', double, 0x30),
+  ]);
+  assert.equal(
+    await hexadecimal(memoryValue(all, 0x1000n)),
+    `{minus = 0xffffffff, seven = 0x7, field = 0x3, no = false, letter = 0x73 's', text = "swapper", to = 0x1010 <text>, half = 1.5}`,
+  );
+  assert.equal(await hexadecimal(constantValue(plain, 2n)), 'TWO');
+  assert.equal(await hexadecimal(constantValue(plain, 10n)), '0xa');
+  assert.equal(await hexadecimal(memoryValue(int, 0x1000n), 'd'), '-1', 'a format that was asked for comes first');
+});
+
 test('a string at the end of what memory has', async () => {
   const end: ValueAccess = {
     ...access,
