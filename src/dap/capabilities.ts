@@ -15,6 +15,7 @@ export const capabilities = {
   supportsEvaluateForHovers: true,
   supportsSetVariable: true,
   supportsSetExpression: true,
+  supportsValueFormattingOptions: true,
   supportsSteppingGranularity: true,
   supportsStepInTargetsRequest: true,
   supportsGotoTargetsRequest: true,

@@ -5,7 +5,7 @@ import type { Debugger } from '../debugger/debugger.ts';
 import { type FramePosition, innermostFrame } from '../debugger/scope.ts';
 import type { StopContext } from '../debugger/stopContext.ts';
 import type { SymbolSource } from '../debugger/symbols.ts';
-import type { ValueFormat } from '../symbols/format.ts';
+import type { Radix, ValueFormat } from '../symbols/format.ts';
 import type { SymbolFile } from '../symbols/image.ts';
 import type { Value } from '../symbols/value.ts';
 import type { Connector } from '../target/connection.ts';
@@ -42,6 +42,8 @@ export interface ClientFeatures {
   runInTerminal: boolean;
   invalidatedEvent: boolean;
   progressReporting: boolean;
+  /** Undefined: integers in decimal, registers in hexadecimal. */
+  radix: Radix | undefined;
 }
 
 /** What ids of variables stand for. */
@@ -61,6 +63,8 @@ export type VariableHandle = FramePosition &
   );
 
 export type RegisterHandle = Extract<VariableHandle, { kind: 'group' | 'topic' | 'fields' }>;
+export const isRegisterHandle = (handle: VariableHandle): handle is RegisterHandle =>
+  handle.kind !== 'variables' && handle.kind !== 'value';
 export type FrameHandle = FramePosition;
 
 /** What a handler may use. One for each request. */

@@ -85,6 +85,10 @@ export class Fields {
     return found;
   }
 
+  oneOf<T extends string>(name: string, choices: readonly T[]): T {
+    return this.choice(name, choices) ?? this.#missing(name);
+  }
+
   strings(name: string): readonly string[] {
     const value = this.raw(name);
     if (value === undefined) return [];

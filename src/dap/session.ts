@@ -26,6 +26,7 @@ export class Session {
     runInTerminal: false,
     invalidatedEvent: false,
     progressReporting: false,
+    radix: undefined,
   };
   readonly #frames = new Handles<FrameHandle>('stack frame');
   readonly #variables = new Handles<VariableHandle>('variable');

@@ -6,6 +6,7 @@ import * as execution from './requests/execution.ts';
 import * as jumps from './requests/jumps.ts';
 import * as lifecycle from './requests/lifecycle.ts';
 import * as memory from './requests/memory.ts';
+import { numberFormat } from './requests/numberFormat.ts';
 import * as stack from './requests/stack.ts';
 import * as variables from './requests/variables.ts';
 
@@ -49,6 +50,9 @@ export const handlers: Readonly<Record<string, Handler>> = {
   disassemble: memory.disassemble,
   readMemory: memory.readMemory,
   writeMemory: memory.writeMemory,
+
+  // Beyond the protocol; CONTRIBUTING.md describes them.
+  'kvm/numberFormat': numberFormat,
 };
 
 /** Requests that do not wait for the ones before them: they end or interrupt those. */

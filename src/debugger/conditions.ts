@@ -94,7 +94,7 @@ export async function formatLog(parts: readonly LogPart[], scope: EvaluationScop
     else {
       texts.push(
         await evaluateExpression(part.input.expression, scope)
-          .then((result) => resultText(result, scope, requireFormat(part.input.format)))
+          .then((result) => resultText(result, scope, { format: requireFormat(part.input.format) }))
           .catch((error: unknown) => `<${messageOf(error)}>`),
       );
     }

@@ -1,12 +1,13 @@
 // Values as the user sees them: one line of text, and the parts it unfolds into.
 import { hex } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
-import { formatValue, unreadable, type ValueFormat, valueFormats } from '../symbols/format.ts';
+import { formatValue, type Radix, unreadable, type ValueFormat, valueFormats } from '../symbols/format.ts';
 import { type Member, sizeOf, stripped, type Type } from '../symbols/types.ts';
 import { addressOf, elementOf, integerOf, memberOf, NoValueError, type Value } from '../symbols/value.ts';
 import type { EvaluationScope, Result } from './evaluate.ts';
 import { word } from './expression/builtinTypes.ts';
 import { pointee } from './pointee.ts';
+import { wordText } from './registerText.ts';
 
 /** A part of a value: a member, an element, or what a pointer points to. */
 export interface Part {
@@ -33,40 +34,46 @@ export function requireFormat(format: string | undefined): ValueFormat | undefin
   throw new UserError(`There is no format \`,${format}\`; there are ,${valueFormats.join(' ,')}.`);
 }
 
-/** A value in one line; what cannot be read says so. */
-export const valueText = (value: Value, scope: EvaluationScope, format?: ValueFormat): Promise<string> =>
-  oneLine(value, scope, format).catch(unreadable);
+/** How numbers are shown: in the format that was asked for, else in the radix of the view. */
+export interface Appearance {
+  readonly format?: ValueFormat | undefined;
+  /** Undefined: integers in decimal, machine words in both. */
+  readonly radix?: Radix | undefined;
+}
 
-async function oneLine(value: Value, scope: EvaluationScope, format?: ValueFormat): Promise<string> {
-  if (value.type === word && format === undefined) return wordText(await integerOf(value, scope.access), scope);
-  return formatValue(value, scope.access, { format, depth, limit, describe: (address) => scope.describe(address) });
+/** A value in one line; what cannot be read says so. */
+export const valueText = (value: Value, scope: EvaluationScope, appearance: Appearance): Promise<string> =>
+  oneLine(value, scope, appearance).catch(unreadable);
+
+async function oneLine(value: Value, scope: EvaluationScope, { format, radix }: Appearance): Promise<string> {
+  if (value.type === word && format === undefined) {
+    const number = await integerOf(value, scope.access);
+    return wordText(number, scope.describe(number), radix);
+  }
+  const describe = (address: bigint): string | undefined => scope.describe(address);
+  return formatValue(value, scope.access, { format, radix, depth, limit, describe });
 }
 
 /** The result of an expression: a symbol of unknown type stands for its address. MemoryFault when it cannot be read. */
 export async function resultText(
   { value, symbol }: Result,
   scope: EvaluationScope,
-  format?: ValueFormat,
+  appearance: Appearance,
 ): Promise<string> {
+  const { format, radix } = appearance;
   if (symbol !== undefined && format === undefined) return `${hex(symbol.address)} <${symbol.name}>`;
   try {
-    const text = await oneLine(value, scope, format);
+    const text = await oneLine(value, scope, appearance);
     const real = stripped(value.type);
     const isNamed = real.kind === 'enum' || (real.kind === 'base' && real.encoding === 'boolean');
     // Who asks for a value wants the number too, for which the name stands.
-    if (!isNamed || format !== undefined || /^-?\d+$/.test(text)) return text;
-    return `${text} (${await integerOf(value, scope.access)})`;
+    if (!isNamed || format !== undefined || /^-?(\d+|0x[\da-f]+)$/.test(text)) return text;
+    const number = await integerOf(value, scope.access);
+    return `${text} (${radix === 'hexadecimal' && number >= 0n ? hex(number) : number})`;
   } catch (error) {
     if (error instanceof NoValueError) return unreadable(error);
     throw error;
   }
-}
-
-/** A machine word: hexadecimal first, then the symbol it points to or the decimal number. */
-function wordText(value: bigint, scope: EvaluationScope): string {
-  const symbol = scope.describe(value);
-  if (symbol !== undefined) return `${hex(value)} <${symbol}>`;
-  return value > 9n && value < 1n << 53n ? `${hex(value)} (${value})` : hex(value);
 }
 
 /** What a value unfolds into. Nothing is read. */

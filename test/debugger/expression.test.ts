@@ -89,7 +89,7 @@ const scope: EvaluationScope = {
 };
 const show = async (text: string): Promise<string> => {
   const result = await evaluateInput(text, scope);
-  return resultText(result, scope, requireFormat(result.format));
+  return resultText(result, scope, { format: requireFormat(result.format) });
 };
 
 test('values', async () => {

@@ -6,7 +6,7 @@ import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
 import { sizeOf } from '../../symbols/types.ts';
 import { addressOf, implicitPointerOf, integerOf } from '../../symbols/value.ts';
-import { frameOf, type Handler, type RequestContext } from '../context.ts';
+import { frameOf, type Handler, isRegisterHandle, type RequestContext } from '../context.ts';
 import type { Fields } from '../fields.ts';
 import { conditions, replace } from './breakpoints.ts';
 import { itemNamed } from './variables.ts';
@@ -77,7 +77,7 @@ async function meant(args: Fields, name: string, context: RequestContext): Promi
     return { scope, position, result: await evaluate(name, scope) };
   }
   const { context: current, value: handle } = context.variables.get(reference);
-  if (handle.kind === 'group' || handle.kind === 'topic' || handle.kind === 'fields') return undefined;
+  if (isRegisterHandle(handle)) return undefined;
   const scope = await FrameScope.of(current, handle);
   const { value } = await itemNamed(handle, name, scope);
   return { scope, position: { ...handle, context: current }, result: { value } };

@@ -1,11 +1,12 @@
 import { UserError } from '../../base/errors.ts';
 import { evaluateExpression, type Result } from '../../debugger/evaluate.ts';
 import { parseInput } from '../../debugger/expression/parser.ts';
-import { requireFormat, resultText } from '../../debugger/presentation.ts';
+import { type Appearance, requireFormat, resultText } from '../../debugger/presentation.ts';
+import { registerRadix } from '../../debugger/registerText.ts';
 import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
-import type { ValueFormat } from '../../symbols/format.ts';
 import { changed, frameOf, type Handler, type RequestContext } from '../context.ts';
+import { radixOf } from './numberFormat.ts';
 import { valueBody } from './variables.ts';
 
 export const evaluateRequest: Handler = async (args, context) => {
@@ -13,7 +14,7 @@ export const evaluateRequest: Handler = async (args, context) => {
   const scope = await FrameScope.of(frame.context, frame);
   const text = args.string('expression');
   const input = parseInput(text, (name) => scope.isType(name));
-  const format = requireFormat(input.format) ?? (args.object('format').boolean('hex') ? 'x' : undefined);
+  const appearance = { format: requireFormat(input.format), radix: radixOf(args, context) };
   // Looking must not change anything: only what the user typed to be carried out may assign.
   const purpose = args.optionalString('context');
   const assigns = input.expression.kind === 'assign';
@@ -23,25 +24,27 @@ export const evaluateRequest: Handler = async (args, context) => {
   const result = await evaluateExpression(input.expression, scope);
   if (assigns) changed(context);
   const expression = input.format === undefined ? text.trim() : text.slice(0, text.lastIndexOf(',')).trim();
-  return resultBody(result, expression, format, frame, frame.context, context);
+  return resultBody(result, expression, appearance, frame, frame.context, context);
 };
 
 async function resultBody(
   result: Result,
   expression: string,
-  format: ValueFormat | undefined,
+  { format, radix }: Appearance,
   position: FramePosition,
   current: StopContext,
   context: RequestContext,
 ): Promise<object> {
   const scope = await FrameScope.of(current, position);
-  const body = await valueBody(result.value, expression, format, position, scope, current, context);
+  const body = await valueBody(result.value, expression, { format, radix }, position, scope, current, context);
   const { value: _, evaluateName: __, ...rest } = body as { value: string; evaluateName: string };
   const register = result.register?.name;
-  const fields = current.target.registers.find(({ name }) => name === register)?.fields;
+  const description = current.target.registers.find(({ name }) => name === register);
+  const fields = description?.fields;
   const { vcpu, frame, inline } = position;
+  const own = description === undefined ? radix : registerRadix(description, current.target.architecture, radix);
   return {
-    result: await resultText(result, scope, format),
+    result: await resultText(result, scope, { format, radix: own }),
     ...rest,
     ...(register !== undefined && fields
       ? { variablesReference: context.variables.create(current, { kind: 'fields', vcpu, frame, inline, register }) }
@@ -58,5 +61,6 @@ export const setExpression: Handler = async (args, context) => {
   const assignment = { kind: 'assign', target: target.expression, value, operator: undefined } as const;
   const result = await evaluateExpression(assignment, scope);
   changed(context);
-  return { value: await resultText(result, await FrameScope.of(frame.context, frame), requireFormat(target.format)) };
+  const appearance = { format: requireFormat(target.format), radix: radixOf(args, context) };
+  return { value: await resultText(result, await FrameScope.of(frame.context, frame), appearance) };
 };

@@ -1,9 +1,11 @@
 // Registers in the Variables view: groups, topics of system registers, and the fields of a register.
-import type { BitField, RegisterDescription } from '../../arch/architecture.ts';
+import type { RegisterDescription } from '../../arch/architecture.ts';
 import { hex } from '../../base/address.ts';
 import { TargetError, UserError } from '../../base/errors.ts';
+import { fieldMask, fieldText, registerRadix, registerText } from '../../debugger/registerText.ts';
 import { FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
+import type { Radix } from '../../symbols/format.ts';
 import type { Vcpu } from '../../target/target.ts';
 import type { RegisterHandle, RequestContext } from '../context.ts';
 
@@ -11,6 +13,7 @@ export async function registerChildren(
   handle: RegisterHandle,
   current: StopContext,
   context: RequestContext,
+  radix: Radix | undefined,
 ): Promise<object[]> {
   const { registers } = current.target;
   const { vcpu, frame, inline } = handle;
@@ -25,18 +28,18 @@ export async function registerChildren(
         }));
       }
       const wanted = registers.filter(({ group }) => group === handle.group);
-      return registerVariables(wanted, handle, current, context);
+      return registerVariables(wanted, handle, current, context, radix);
     }
     case 'topic': {
       const wanted = registers.filter((register) => register.group === 'system' && topicOf(register) === handle.topic);
-      return registerVariables(wanted, handle, current, context);
+      return registerVariables(wanted, handle, current, context, radix);
     }
     case 'fields': {
       const register = registers.find(({ name }) => name === handle.register);
       const { value } = await (await FrameScope.of(current, handle)).register(handle.register);
       return (register?.fields ?? []).map((field) => ({
         name: field.name,
-        value: fieldText(field, value),
+        value: fieldText(field, value, radix),
         type: field.high === field.low ? `bit ${field.low}` : `bits ${field.high}:${field.low}`,
         variablesReference: 0,
       }));
@@ -51,17 +54,19 @@ async function registerVariables(
   { vcpu, frame, inline }: RegisterHandle,
   current: StopContext,
   context: RequestContext,
+  radix: Radix | undefined,
 ): Promise<object[]> {
   const known = (await current.frame(vcpu, frame)).registers;
   const missing = frame > 0 ? [] : wanted.filter(({ name }) => !known.has(name)).map(({ name }) => name);
   const read = missing.length > 0 ? await readAll(current, vcpu, missing) : new Map<string, bigint | string>();
-  return wanted.map(({ name, bits, fields }) => {
+  return wanted.map((register) => {
+    const { name, bits, fields } = register;
     const value = known.get(name) ?? read.get(name) ?? '<not saved by the called functions>';
     const common = { name, type: `${bits} bits`, evaluateName: `$${name}` };
     if (typeof value === 'string') return { ...common, value, variablesReference: 0 };
     return {
       ...common,
-      value: hex(value),
+      value: registerText(value, registerRadix(register, current.target.architecture, radix)),
       variablesReference: fields
         ? context.variables.create(current, { kind: 'fields', vcpu, frame, inline, register: name })
         : 0,
@@ -93,20 +98,13 @@ async function readAll(
   return values;
 }
 
-const fieldMask = ({ high, low }: BitField): bigint => (1n << BigInt(high - low + 1)) - 1n;
-
-function fieldText(field: BitField, register: bigint): string {
-  const value = (register >> BigInt(field.low)) & fieldMask(field);
-  const name = field.values?.[Number(value)];
-  return name === undefined ? hex(value) : `${hex(value)} (${name})`;
-}
-
 /** Writes a register, or a field of one; returns its new text. UserError when the value does not fit. */
 export async function setRegister(
   handle: RegisterHandle,
   name: string,
   value: bigint,
   current: StopContext,
+  radix: Radix | undefined,
 ): Promise<string> {
   const scope = await FrameScope.of(current, handle);
   const register = current.target.registers.find(
@@ -128,5 +126,6 @@ export async function setRegister(
   }
   await scope.writeRegister(register.name, whole);
   const stored = (await (await FrameScope.of(current, handle)).register(register.name)).value;
-  return field ? fieldText(field, stored) : hex(stored);
+  if (field) return fieldText(field, stored, radix);
+  return registerText(stored, registerRadix(register, current.target.architecture, radix));
 }

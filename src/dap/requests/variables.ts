@@ -2,13 +2,20 @@ import { hex } from '../../base/address.ts';
 import { UserError } from '../../base/errors.ts';
 import { assign, evaluate, numberOf } from '../../debugger/evaluate.ts';
 import { parseExpression } from '../../debugger/expression/parser.ts';
-import { memoryReference, parts, unfolding, valueText } from '../../debugger/presentation.ts';
+import { type Appearance, memoryReference, parts, unfolding, valueText } from '../../debugger/presentation.ts';
 import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
-import type { ValueFormat } from '../../symbols/format.ts';
 import { declaration } from '../../symbols/types.ts';
 import { isScalar, type Value } from '../../symbols/value.ts';
-import { changed, type Handler, type RequestContext, stopped, type VariableHandle } from '../context.ts';
+import {
+  changed,
+  type Handler,
+  isRegisterHandle,
+  type RequestContext,
+  stopped,
+  type VariableHandle,
+} from '../context.ts';
+import { radixOf } from './numberFormat.ts';
 import { registerChildren, setRegister } from './registerVariables.ts';
 
 /** Something with a name in the Variables view. */
@@ -23,15 +30,16 @@ export const variables: Handler = async (args, context) => {
   const { context: current, value: handle } = context.variables.get(args.integer('variablesReference'));
   const start = args.optionalInteger('start', { min: 0 }) ?? 0;
   const count = args.optionalInteger('count', { min: 0 }) || Number.MAX_SAFE_INTEGER;
-  if (handle.kind === 'group' || handle.kind === 'topic' || handle.kind === 'fields') {
-    const all = await registerChildren(handle, current, context);
+  const radix = radixOf(args, context);
+  if (isRegisterHandle(handle)) {
+    const all = await registerChildren(handle, current, context, radix);
     return { variables: all.slice(start, start + count) };
   }
   const scope = await FrameScope.of(current, handle);
   const format = handle.kind === 'value' ? handle.format : undefined;
   const list: object[] = [];
   for (const item of await items(handle, scope, start, count)) {
-    const body = await valueBody(item.value, item.expression, format, handle, scope, current, context);
+    const body = await valueBody(item.value, item.expression, { format, radix }, handle, scope, current, context);
     list.push({ name: item.name, ...body });
   }
   return { variables: list };
@@ -66,17 +74,18 @@ export async function itemNamed(handle: ItemHandle, name: string, scope: FrameSc
 export async function valueBody(
   value: Value,
   expression: string,
-  format: ValueFormat | undefined,
+  appearance: Appearance,
   position: FramePosition,
   scope: FrameScope,
   current: StopContext,
   context: RequestContext,
 ): Promise<object> {
   const { vcpu, frame, inline } = position;
+  const { format } = appearance;
   const inner = unfolding(value);
   const reference = await memoryReference(value, scope);
   return {
-    value: await valueText(value, scope, format),
+    value: await valueText(value, scope, appearance),
     type: declaration(value.type),
     evaluateName: expression,
     variablesReference:
@@ -98,8 +107,9 @@ export const setVariable: Handler = async (args, context) => {
     parseExpression(args.string('value'), (each) => scope.isType(each)),
     scope,
   );
-  if (handle.kind === 'group' || handle.kind === 'topic' || handle.kind === 'fields') {
-    const text = await setRegister(handle, name, number, current);
+  const radix = radixOf(args, context);
+  if (isRegisterHandle(handle)) {
+    const text = await setRegister(handle, name, number, current, radix);
     changed(context);
     return { value: text, variablesReference: 0 };
   }
@@ -107,5 +117,6 @@ export const setVariable: Handler = async (args, context) => {
   await assign({ value: item.value }, number, scope);
   changed(context);
   const { value } = await evaluate(item.expression, await FrameScope.of(current, handle));
-  return valueBody(value, item.expression, undefined, handle, await FrameScope.of(current, handle), current, context);
+  const now = await FrameScope.of(current, handle);
+  return valueBody(value, item.expression, { radix }, handle, now, current, context);
 };
