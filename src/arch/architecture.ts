@@ -19,6 +19,8 @@ export interface RegisterDescription {
   readonly topic?: string;
   readonly bits: number;
   readonly fields?: readonly BitField[];
+  /** It counts time or events: that it differs from one stop to the next says nothing. */
+  readonly counts?: true;
 }
 
 /** Register values by name, unsigned, as wide as the register is. */

@@ -50,6 +50,7 @@ export interface ClientFeatures {
 export type VariableHandle = FramePosition &
   (
     | { readonly kind: 'group'; readonly group: 'general' | 'float' | 'system' }
+    | { readonly kind: 'changes' }
     | { readonly kind: 'topic'; readonly topic: string }
     | { readonly kind: 'fields'; readonly register: string }
     | { readonly kind: 'variables'; readonly which: 'argument' | 'local' | 'static' | 'file' }
@@ -62,7 +63,7 @@ export type VariableHandle = FramePosition &
       }
   );
 
-export type RegisterHandle = Extract<VariableHandle, { kind: 'group' | 'topic' | 'fields' }>;
+export type RegisterHandle = Extract<VariableHandle, { kind: 'group' | 'changes' | 'topic' | 'fields' }>;
 export const isRegisterHandle = (handle: VariableHandle): handle is RegisterHandle =>
   handle.kind !== 'variables' && handle.kind !== 'value';
 export type FrameHandle = FramePosition;

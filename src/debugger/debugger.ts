@@ -5,6 +5,7 @@ import { type Breakpoint, type BreakpointRequest, type BreakpointStatus, Breakpo
 import { Disassembler } from './disassembler.ts';
 import { type Cause, Execution, type Movement, type StopReason } from './execution.ts';
 import type { BreakpointMode } from './placement.ts';
+import { RegisterHistory } from './registerHistory.ts';
 import { SerialTarget } from './serialTarget.ts';
 import { SourcePaths } from './sourcePaths.ts';
 import { type Granularity, planStep, type StepKind, type StepPlan } from './stepping.ts';
@@ -62,6 +63,7 @@ export class Debugger {
   readonly symbols: KernelSymbols | undefined;
   readonly paths: SourcePaths;
   readonly disassembler: Disassembler;
+  readonly registerHistory = new RegisterHistory();
   readonly #breakpoints: Breakpoints;
   readonly #execution: Execution;
   /** `settling`: a run has ended, and what waited for that is done before the user sees the stop. */
@@ -249,6 +251,7 @@ export class Debugger {
       causes,
     };
     this.events.stopped(this.#stop);
+    this.registerHistory.stopped(context);
   }
 
   #exited(status: ExitStatus): void {

@@ -122,6 +122,14 @@ test('topics', () => {
   assert.equal(topicOf('tpidr_el1'), 'other');
 });
 
+test('what counts time or events is told from what is set', () => {
+  const counting = [...systemRegisterIds]
+    .filter(([, id]) => describeKvmRegister(id).counts === true)
+    .map(([name]) => name);
+  const events = Array.from({ length: 31 }, (_, n) => `pmevcntr${n}_el0`);
+  assert.deepEqual(counting.sort(), ['cntpct_el0', 'cntvct_el0', 'pmccntr_el0', 'pmxevcntr_el0', ...events].sort());
+});
+
 // Arm ARM, C5.2 SPSel: at EL0 always SP_EL0; above, PSTATE.SP (bit 0) selects.
 test('the stack pointer in use follows PSTATE.SP, not the Exception level alone', () => {
   for (const [pstate, expected] of [

@@ -1,4 +1,5 @@
 // A little kernel for FakeTarget, with symbols as a SymbolFile would give them.
+import type { RegisterDescription } from '../../src/arch/architecture.ts';
 import type { SessionSymbols } from '../../src/dap/context.ts';
 import type { CodeLocation, Symbol as ImageSymbol, LineRow, UnwindRow } from '../../src/symbols/image.ts';
 import { FakeTarget, hypercall } from './fakeTarget.ts';
@@ -201,8 +202,11 @@ export const fakeSymbols: SessionSymbols = {
 };
 
 /** The guest at its first instruction, its code not mapped yet; vCPU 1 and up spin in `secondary`. */
-export function fakeGuest(vcpus = 1, options: { mapped?: boolean } = {}): FakeTarget {
-  const target = new FakeTarget(vcpus);
+export function fakeGuest(
+  vcpus = 1,
+  options: { mapped?: boolean; registers?: readonly RegisterDescription[] } = {},
+): FakeTarget {
+  const target = new FakeTarget(vcpus, options.registers);
   target.load(base, code);
   if (options.mapped !== true) target.hidden.add(base);
   target.load(data, new Uint8Array(64));

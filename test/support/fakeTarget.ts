@@ -19,6 +19,17 @@ import type {
 } from '../../src/target/target.ts';
 
 const page = 4096n;
+
+const usualRegisters: readonly RegisterDescription[] = [
+  ...aarch64.generalRegisters,
+  ...aarch64.floatRegisters,
+  { name: 'esr_el1', group: 'system', topic: 'exception', bits: 64, fields: [{ name: 'EC', high: 31, low: 26 }] },
+  ...['vbar_el1', 'elr_el1', 'spsr_el1'].map(
+    (name) => ({ name, group: 'system', topic: 'exception', bits: 64 }) as const,
+  ),
+  { name: 'ttbr0_el1', group: 'system', topic: 'translation', bits: 64 },
+  { name: 'tcr_el1', group: 'system', topic: 'translation', bits: 64 },
+];
 /** What the interpreter does at `hvc #n`. */
 export const hypercall = { powerOff: 0, mapKernel: 1, exitWith3: 2 } as const;
 
@@ -31,16 +42,7 @@ export class FakeTarget implements Target {
     stepWithoutInterrupts: true,
     facts: new Map([['vmm', 'fake']]),
   };
-  readonly registers: readonly RegisterDescription[] = [
-    ...aarch64.generalRegisters,
-    ...aarch64.floatRegisters,
-    { name: 'esr_el1', group: 'system', topic: 'exception', bits: 64, fields: [{ name: 'EC', high: 31, low: 26 }] },
-    ...['vbar_el1', 'elr_el1', 'spsr_el1'].map(
-      (name) => ({ name, group: 'system', topic: 'exception', bits: 64 }) as const,
-    ),
-    { name: 'ttbr0_el1', group: 'system', topic: 'translation', bits: 64 },
-    { name: 'tcr_el1', group: 'system', topic: 'translation', bits: 64 },
-  ];
+  readonly registers: readonly RegisterDescription[];
   readonly vcpus: readonly Vcpu[];
   readonly exited: Promise<ExitStatus>;
   #resolveExited: (status: ExitStatus) => void = () => undefined;
@@ -62,7 +64,9 @@ export class FakeTarget implements Target {
   #moving = false;
   #exit: ExitStatus | undefined;
 
-  constructor(vcpuCount: number) {
+  /** `more`: registers beside the usual ones. */
+  constructor(vcpuCount: number, more: readonly RegisterDescription[] = []) {
+    this.registers = [...usualRegisters, ...more];
     this.exited = new Promise((resolve) => {
       this.#resolveExited = resolve;
     });

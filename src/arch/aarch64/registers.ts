@@ -28,9 +28,19 @@ const registerId = (kind: number, bits: number, low: number): bigint =>
 /** Width in bits of the value that `id` transfers (KVM_REG_SIZE). PSTATE is 64 bits wide, whatever its fields. */
 export const registerBits = (id: bigint): number => 8 << Number((id >> KVM_REG_SIZE_SHIFT) & 0xfn);
 
+// The counters of the Generic Timer (Arm ARM, D12.1) and of the performance monitors (D13.1).
+const isCounter = (name: string): boolean => /^(cnt[vp]ct(ss)?|pmccntr|pmxevcntr|pmevcntr\d+)_el0$/.test(name);
+
 const describe = (name: string, group: RegisterGroup, bits: number, topic?: string): RegisterDescription => {
   const fields: readonly BitField[] | undefined = fieldsOf(name);
-  return { name, group, bits, ...(topic === undefined ? {} : { topic }), ...(fields ? { fields } : {}) };
+  return {
+    name,
+    group,
+    bits,
+    ...(topic === undefined ? {} : { topic }),
+    ...(fields ? { fields } : {}),
+    ...(isCounter(name) ? { counts: true } : {}),
+  };
 };
 
 // struct kvm_regs (asm/kvm.h), holding struct user_pt_regs and struct user_fpsimd_state (asm/ptrace.h). Byte offsets:

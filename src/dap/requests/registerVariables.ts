@@ -1,13 +1,13 @@
 // Registers in the Variables view: groups, topics of system registers, and the fields of a register.
 import type { RegisterDescription } from '../../arch/architecture.ts';
 import { hex } from '../../base/address.ts';
-import { TargetError, UserError } from '../../base/errors.ts';
+import { UserError } from '../../base/errors.ts';
+import { readEach } from '../../debugger/registerReading.ts';
 import { fieldMask, fieldText, registerRadix, registerText } from '../../debugger/registerText.ts';
 import { FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
 import type { Radix } from '../../symbols/format.ts';
-import type { Vcpu } from '../../target/target.ts';
-import type { RegisterHandle, RequestContext } from '../context.ts';
+import { debuggerOf, type RegisterHandle, type RequestContext } from '../context.ts';
 
 export async function registerChildren(
   handle: RegisterHandle,
@@ -20,16 +20,27 @@ export async function registerChildren(
   switch (handle.kind) {
     case 'group': {
       if (handle.group === 'system') {
+        debuggerOf(context).registerHistory.watch(current, vcpu);
         const topics = new Set(registers.filter(({ group }) => group === 'system').map(topicOf));
-        return [...topics].map((topic) => ({
-          name: topic,
-          value: '',
-          variablesReference: context.variables.create(current, { kind: 'topic', vcpu, frame, inline, topic }),
-        }));
+        const position = { vcpu, frame, inline };
+        return [
+          {
+            name: 'Changed since the last stop',
+            value: '',
+            variablesReference: context.variables.create(current, { kind: 'changes', ...position }),
+          },
+          ...[...topics].map((topic) => ({
+            name: topic,
+            value: '',
+            variablesReference: context.variables.create(current, { kind: 'topic', ...position, topic }),
+          })),
+        ];
       }
       const wanted = registers.filter(({ group }) => group === handle.group);
       return registerVariables(wanted, handle, current, context, radix);
     }
+    case 'changes':
+      return changedRegisters(handle, current, context);
     case 'topic': {
       const wanted = registers.filter((register) => register.group === 'system' && topicOf(register) === handle.topic);
       return registerVariables(wanted, handle, current, context, radix);
@@ -49,6 +60,34 @@ export async function registerChildren(
 
 const topicOf = ({ topic }: RegisterDescription): string => topic ?? 'other';
 
+async function changedRegisters(
+  { vcpu, frame, inline }: RegisterHandle,
+  current: StopContext,
+  context: RequestContext,
+): Promise<object[]> {
+  const changes = await debuggerOf(context).registerHistory.changes(current, vcpu);
+  const note = (name: string, value: string): object => ({
+    name,
+    value,
+    variablesReference: 0,
+    presentationHint: { attributes: ['readOnly'] },
+  });
+  if (changes === undefined) {
+    return [note('unknown', `<no earlier reading: nobody looked at the system registers of vCPU ${vcpu} before>`)];
+  }
+  if (changes.length === 0) return [note('none', '<no system register has changed>')];
+  return changes.map(({ register: { name, bits, fields }, before, now }) => ({
+    name,
+    value: `${hex(before)} -> ${hex(now)}`,
+    type: `${bits} bits`,
+    evaluateName: `$${name}`,
+    variablesReference: fields
+      ? context.variables.create(current, { kind: 'fields', vcpu, frame, inline, register: name })
+      : 0,
+    presentationHint: { attributes: ['readOnly'] },
+  }));
+}
+
 async function registerVariables(
   wanted: readonly RegisterDescription[],
   { vcpu, frame, inline }: RegisterHandle,
@@ -58,12 +97,14 @@ async function registerVariables(
 ): Promise<object[]> {
   const known = (await current.frame(vcpu, frame)).registers;
   const missing = frame > 0 ? [] : wanted.filter(({ name }) => !known.has(name)).map(({ name }) => name);
-  const read = missing.length > 0 ? await readAll(current, vcpu, missing) : new Map<string, bigint | string>();
+  const read = await readEach((names) => current.readRegisters(vcpu, names), missing);
   return wanted.map((register) => {
     const { name, bits, fields } = register;
     const value = known.get(name) ?? read.get(name) ?? '<not saved by the called functions>';
     const common = { name, type: `${bits} bits`, evaluateName: `$${name}` };
-    if (typeof value === 'string') return { ...common, value, variablesReference: 0 };
+    if (typeof value !== 'bigint') {
+      return { ...common, value: typeof value === 'string' ? value : `<${value.message}>`, variablesReference: 0 };
+    }
     return {
       ...common,
       value: registerText(value, registerRadix(register, current.target.architecture, radix)),
@@ -73,29 +114,6 @@ async function registerVariables(
       ...(bits === 64 ? { memoryReference: hex(value) } : {}),
     };
   });
-}
-
-// In one batch; one by one when the vCPU refuses a register, so that the others are still shown.
-async function readAll(
-  current: StopContext,
-  vcpu: Vcpu,
-  names: readonly string[],
-): Promise<ReadonlyMap<string, bigint | string>> {
-  try {
-    return await current.readRegisters(vcpu, names);
-  } catch (error) {
-    if (!(error instanceof TargetError)) throw error;
-  }
-  const values = new Map<string, bigint | string>();
-  for (const name of names) {
-    try {
-      values.set(name, (await current.readRegisters(vcpu, [name])).get(name) ?? '<not available>');
-    } catch (error) {
-      if (!(error instanceof TargetError)) throw error;
-      values.set(name, `<${error.message}>`);
-    }
-  }
-  return values;
 }
 
 /** Writes a register, or a field of one; returns its new text. UserError when the value does not fit. */
