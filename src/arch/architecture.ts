@@ -1,4 +1,5 @@
 import type { Gva } from '../base/address.ts';
+import type { PageWalk, ReadPhysical } from './pageWalk.ts';
 
 /** One bit field of a register, `high` and `low` inclusive. `values` names the encodings worth naming. */
 export interface BitField {
@@ -83,6 +84,13 @@ export interface Architecture {
   readonly exceptionOrigin: Told<Gva>;
   /** What tells the programs of user space apart, whose addresses and stacks may be the same; undefined in the kernel. */
   readonly addressSpace: Told<bigint>;
+  /** How the MMU of a vCPU comes from a virtual address to a physical one, for a view. */
+  readonly pageWalk: {
+    /** What `of` looks at, as far as the vCPU has them. */
+    readonly registers: readonly string[];
+    /** TargetError when a register is missing that it cannot do without. */
+    of(registers: RegisterValues, read: ReadPhysical, address: Gva): Promise<PageWalk>;
+  };
   /** A code address as the program meant it: pointer authentication removed (arm64), else unchanged. */
   codeAddress(value: bigint, registers: RegisterValues): Gva;
   /** A short text for the thread name: privilege level and so on, such as `EL1`. */

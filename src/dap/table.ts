@@ -7,6 +7,7 @@ import * as jumps from './requests/jumps.ts';
 import * as lifecycle from './requests/lifecycle.ts';
 import * as memory from './requests/memory.ts';
 import { numberFormat } from './requests/numberFormat.ts';
+import { pageWalk } from './requests/pageWalk.ts';
 import * as stack from './requests/stack.ts';
 import * as variables from './requests/variables.ts';
 
@@ -53,6 +54,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
 
   // Beyond the protocol; CONTRIBUTING.md describes them.
   'kvm/numberFormat': numberFormat,
+  'kvm/pageWalk': pageWalk,
 };
 
 /** Requests that do not wait for the ones before them: they end or interrupt those. */

@@ -6,6 +6,7 @@ import { BRK, decode } from './instructions.ts';
 import { exceptionLevel, isAArch32, Pstate } from './pstate.ts';
 import { floatRegisters, generalRegisters } from './registers.ts';
 import { exceptionHandler } from './step.ts';
+import { pageWalk, walkRegisters } from './walkView.ts';
 
 // DWARF for the Arm 64-bit Architecture (AADWARF64) 4.1, "DWARF register names":
 //   0-30 X0-X30   31 SP   32 PC   33 ELR_mode   34 RA_SIGN_STATE   35 TPIDRRO_EL0   36 TPIDR_EL0   37 TPIDR_EL1
@@ -103,6 +104,7 @@ export const aarch64: Architecture = {
   decode,
   exceptionOrigin,
   addressSpace,
+  pageWalk: { registers: walkRegisters, of: pageWalk },
   codeAddress,
   describeContext,
 };

@@ -4,8 +4,9 @@
 // pseudocode AArch64.S1Walk. Not covered, because no Linux guest uses it under KVM: 128-bit descriptors (FEAT_D128, told
 // as a fault), permission overlays (FEAT_S1POE: they only narrow permissions).
 
-import { Gpa, type Gva, hex } from '../../base/address.ts';
+import { Gpa, type Gva } from '../../base/address.ts';
 import { MemoryFault, messageOf } from '../../base/errors.ts';
+import type { ReadPhysical } from '../pageWalk.ts';
 import { type PermissionControl, type Permissions, permissionsOf } from './permissions.ts';
 
 /** The registers that control translation. Optional ones are for features that not every vCPU has. */
@@ -30,17 +31,17 @@ export const translationRegisterNames = [
   'pire0_el1',
 ] as const satisfies readonly (keyof TranslationRegisters)[];
 
-/** Reads guest physical memory; throws MemoryFault where there is none. */
-export type ReadPhysical = (address: Gpa, length: number) => Promise<Uint8Array>;
-
 /** One descriptor that the walk read. */
 export interface WalkStep {
   /** -1 to 3. */
   readonly level: number;
+  readonly table: Gpa;
   /** Where the descriptor is. */
   readonly address: Gpa;
   readonly descriptor: bigint;
   readonly kind: 'table' | 'block' | 'page' | 'invalid';
+  /** The address that the descriptor holds; undefined for an invalid one. */
+  readonly output: Gpa | undefined;
 }
 
 export interface Mapping extends Permissions {
@@ -72,6 +73,8 @@ export interface TranslationFault {
   readonly level: number;
   /** In words: `translation fault, level 2`. */
   readonly message: string;
+  /** What is wrong with the address or the registers, where no descriptor says it. */
+  readonly why?: string;
   readonly steps: readonly WalkStep[];
   readonly mapping?: Mapping;
   readonly cause?: unknown;
@@ -90,7 +93,7 @@ const TG1: readonly (number | undefined)[] = [undefined, 14, 12, 16];
 const physicalSizes: readonly number[] = [32, 36, 40, 42, 44, 48, 52, 52];
 
 /** One half of the address space: its fields of TCR_EL1, decoded. */
-interface Half {
+export interface Half {
   readonly upper: boolean;
   readonly granule: number;
   /** Input address size in bits: 64 - TnSZ. */
@@ -114,7 +117,7 @@ function fault(
   kind: FaultKind,
   level: number,
   steps: readonly WalkStep[],
-  extra: { mapping?: Mapping; cause?: unknown; message?: string } = {},
+  extra: { mapping?: Mapping; cause?: unknown; message?: string; why?: string } = {},
 ): TranslationFault {
   const words: Record<FaultKind, string> = {
     translation: 'translation fault',
@@ -124,13 +127,14 @@ function fault(
     unsupported: 'unsupported translation control',
   };
   const message = extra.message ?? `${words[kind]}, level ${level}`;
-  const { mapping, cause } = extra;
+  const { mapping, cause, why } = extra;
   return {
     kind: 'fault',
     fault: kind,
     level,
     message,
     steps,
+    ...(why === undefined ? {} : { why }),
     ...(mapping ? { mapping } : {}),
     ...(cause === undefined ? {} : { cause }),
   };
@@ -145,19 +149,29 @@ function untag(regs: TranslationRegisters, address: bigint): bigint {
   return upper ? address | tag : address & ~tag;
 }
 
+/** What translates an address; undefined while the MMU is off. */
+export function halfOf(regs: TranslationRegisters, address: bigint): Half | TranslationFault | undefined {
+  return bit(regs.sctlr_el1, SCTLR_M) ? decodeHalf(regs, bit(address, 55)) : undefined;
+}
+
 function decodeHalf(regs: TranslationRegisters, upper: boolean): Half | TranslationFault {
   const tcr = regs.tcr_el1;
+  const number = upper ? 1 : 0;
   const granule = upper ? TG1[Number(bits(tcr, 31, 30))] : TG0[Number(bits(tcr, 15, 14))];
-  if (granule === undefined) return unsupported(`TCR_EL1.TG${upper ? 1 : 0} is a reserved value`);
+  if (granule === undefined) return unsupported(`TCR_EL1.TG${number} is a reserved value`);
   if (regs.tcr2_el1 !== undefined && bit(regs.tcr2_el1, 5)) return unsupported('128-bit descriptors (TCR2_EL1.D128)');
-  if (bit(tcr, upper ? 23 : 7)) return fault('translation', 0, []); // EPDn: walks are disabled
+  if (bit(tcr, upper ? 23 : 7)) {
+    return fault('translation', 0, [], { why: `TCR_EL1.EPD${number} disables walks through TTBR${number}_EL1` });
+  }
   const ds = bit(tcr, TCR_DS);
   const lpa2 = ds && granule !== 16;
   const size = Number(upper ? bits(tcr, 21, 16) : bits(tcr, 5, 0));
   // D8.2 "Input address size": at least 16, or 12 for 52-bit virtual addresses (FEAT_LVA with 64 KiB, FEAT_LPA2 else).
   const least = lpa2 || granule === 16 ? 12 : 16;
   const most = granule === 16 ? 47 : 48;
-  if (size < least || size > most) return fault('translation', 0, []);
+  if (size < least || size > most) {
+    return fault('translation', 0, [], { why: `TCR_EL1.T${number}SZ is ${size}, not from ${least} to ${most}` });
+  }
   const range = regs.id_aa64mmfr0_el1;
   const implemented = range === undefined ? 52 : (physicalSizes[Number(range & 0xfn)] ?? 48);
   const outputSize = Math.min(physicalSizes[Number(bits(tcr, 34, 32))] ?? 48, implemented);
@@ -171,20 +185,20 @@ function decodeHalf(regs: TranslationRegisters, upper: boolean): Half | Translat
  *    TCR_EL1.DS 0, 4 and 16 KiB   47:low
  *    64 KiB with 52-bit addresses 15:12 are 51:48, 47:low
  *    TCR_EL1.DS 1, 4 and 16 KiB   9:8 are 51:50, 49:low */
-function outputAddress(half: Half, descriptor: bigint, low: number): bigint {
+function outputAddress(half: Half, descriptor: bigint, low: number): Gpa {
   const lowMask = (1n << BigInt(low)) - 1n;
-  if (half.lpa2) return (bits(descriptor, 9, 8) << 50n) | (bits(descriptor, 49, 0) & ~lowMask);
+  if (half.lpa2) return Gpa((bits(descriptor, 9, 8) << 50n) | (bits(descriptor, 49, 0) & ~lowMask));
   const address = bits(descriptor, 47, 0) & ~lowMask;
-  return half.lpa ? (bits(descriptor, 15, 12) << 48n) | address : address;
+  return Gpa(half.lpa ? (bits(descriptor, 15, 12) << 48n) | address : address);
 }
 
 /** Address of the first table. TTBRn_EL1[47:1], aligned to the table's size; with 52-bit addresses TTBRn_EL1[5:2] are
  *  bits 51:48 and the table is aligned to 64 bytes at least. */
-function tableBase(half: Half, tableSizeLog2: number): bigint {
+function tableBase(half: Half, tableSizeLog2: number): Gpa {
   const large = half.lpa || half.lpa2;
   const alignment = BigInt(large ? Math.max(tableSizeLog2, 6) : tableSizeLog2);
   const address = (bits(half.base, 47, 0) >> alignment) << alignment;
-  return large ? (bits(half.base, 5, 2) << 48n) | address : address;
+  return Gpa(large ? (bits(half.base, 5, 2) << 48n) | address : address);
 }
 
 /** D8.3, block descriptors: 4 KiB at levels 1 and 2, 16 and 64 KiB at level 2; one level higher with 52-bit addresses. */
@@ -205,20 +219,24 @@ const TCR_HA = 39;
  *  `readPhysical` other than MemoryFault pass through. */
 export async function walk(regs: TranslationRegisters, readPhysical: ReadPhysical, gva: Gva): Promise<WalkResult> {
   const va = untag(regs, gva);
-  if (!bit(regs.sctlr_el1, SCTLR_M)) return identity(regs, va);
-  const half = decodeHalf(regs, bit(va, 55));
+  const half = halfOf(regs, va);
+  if (half === undefined) return identity(regs, va);
   if ('kind' in half) return half;
 
   // All bits above the input size must be as bit 55 is.
   const { granule, inputSize, upper } = half;
   const above = va >> BigInt(inputSize);
-  if (above !== (upper ? (1n << BigInt(64 - inputSize)) - 1n : 0n)) return fault('translation', 0, []);
+  if (above !== (upper ? (1n << BigInt(64 - inputSize)) - 1n : 0n)) {
+    return fault('translation', 0, [], { why: `the bits from ${inputSize} up are not all as bit 55` });
+  }
 
   const stride = granule - 3;
   const levels = Math.ceil((inputSize - granule) / stride);
   const firstBits = inputSize - granule - stride * (levels - 1);
   let table = tableBase(half, firstBits + 3);
-  if (table >> BigInt(half.outputSize)) return fault('addressSize', 0, []);
+  if (table >> BigInt(half.outputSize)) {
+    return fault('addressSize', 0, [], { why: `the first table is beyond ${half.outputSize} bits` });
+  }
 
   const steps: WalkStep[] = [];
   const tableAttributes: bigint[] = [];
@@ -235,10 +253,10 @@ export async function walk(regs: TranslationRegisters, readPhysical: ReadPhysica
       return fault('externalAbort', level, steps, { cause: thrown, message });
     }
     const kind = descriptorKind(half, descriptor, level);
-    steps.push({ level, address, descriptor, kind });
-    if (kind === 'invalid') return fault('translation', level, steps);
     // A table holds an address aligned to the granule, whatever the level.
-    const output = outputAddress(half, descriptor, kind === 'table' ? granule : low);
+    const output = kind === 'invalid' ? undefined : outputAddress(half, descriptor, kind === 'table' ? granule : low);
+    steps.push({ level, table, address, descriptor, kind, output });
+    if (output === undefined) return fault('translation', level, steps);
     if (output >> BigInt(half.outputSize)) return fault('addressSize', level, steps);
     if (kind === 'table') {
       if (half.hierarchical) tableAttributes.push(descriptor);
@@ -281,7 +299,9 @@ function descriptorKind(half: Half, descriptor: bigint, level: number): WalkStep
 function identity(regs: TranslationRegisters, va: bigint): WalkResult {
   const range = regs.id_aa64mmfr0_el1;
   const size = range === undefined ? 52 : (physicalSizes[Number(range & 0xfn)] ?? 48);
-  if (va >> BigInt(size)) return fault('addressSize', 0, []);
+  if (va >> BigInt(size)) {
+    return fault('addressSize', 0, [], { why: `the MMU is off and physical addresses have ${size} bits` });
+  }
   const pageSize = 1n << BigInt(size);
   return {
     kind: 'mapping',
@@ -304,11 +324,4 @@ export async function translate(regs: TranslationRegisters, readPhysical: ReadPh
   if (result.kind === 'mapping') return result;
   if (result.mapping) return result.mapping;
   throw new MemoryFault('virtual', gva, result.message, result.cause === undefined ? {} : { cause: result.cause });
-}
-
-/** A result in words, for a log or a view. */
-export function describeWalk(gva: Gva, result: WalkResult): string {
-  const end = result.kind === 'fault' ? result.message : `${hex(result.address)}, ${hex(result.remaining)} bytes left`;
-  const path = result.steps.map(({ level, kind, descriptor }) => `L${level} ${kind} ${hex(descriptor)}`);
-  return [hex(gva), ...path, end].join(' -> ');
 }

@@ -36,10 +36,11 @@ const TCR2_PIE = 1n << 1n;
 
 const isSet = (value: bigint, position: number): boolean => ((value >> BigInt(position)) & 1n) === 1n;
 
+export const isIndirect = ({ tcr2_el1 }: PermissionControl): boolean => ((tcr2_el1 ?? 0n) & TCR2_PIE) !== 0n;
+
 /** The permissions that the last descriptor gives under the `tables` that led to it. */
 export function permissionsOf(regs: PermissionControl, descriptor: bigint, tables: readonly bigint[]): Permissions {
-  const indirect = ((regs.tcr2_el1 ?? 0n) & TCR2_PIE) !== 0n;
-  return indirect ? indirectPermissions(regs, descriptor) : directPermissions(regs, descriptor, tables);
+  return isIndirect(regs) ? indirectPermissions(regs, descriptor) : directPermissions(regs, descriptor, tables);
 }
 
 function directPermissions(regs: PermissionControl, descriptor: bigint, tables: readonly bigint[]): Permissions {
@@ -61,15 +62,34 @@ const READ: ReadonlySet<number> = new Set([1, 3, 5, 6, 7, 8, 9, 10, 12, 14]);
 const WRITE: ReadonlySet<number> = new Set([5, 6, 7, 12, 14]);
 const EXECUTE: ReadonlySet<number> = new Set([2, 3, 7, 10, 14]);
 
+/** PIIndex of a block or page descriptor. */
+export const permissionIndex = (descriptor: bigint): number =>
+  (isSet(descriptor, 54) ? 8 : 0) |
+  (isSet(descriptor, 53) ? 4 : 0) |
+  (isSet(descriptor, 51) ? 2 : 0) |
+  (isSet(descriptor, 6) ? 1 : 0);
+
+const selected = (register: bigint | undefined, index: number): number =>
+  Number(((register ?? 0n) >> BigInt(4 * index)) & 0xfn);
+
+/** What a permission index gives: `RWX` or less. */
+export function indirectNames(regs: PermissionControl, index: number): { readonly el1: string; readonly el0: string } {
+  const nameOf = (register: bigint | undefined): string => {
+    const permission = selected(register, index);
+    const letters = [
+      READ.has(permission) ? 'R' : '',
+      WRITE.has(permission) ? 'W' : '',
+      EXECUTE.has(permission) ? 'X' : '',
+    ];
+    return letters.join('') || 'none';
+  };
+  return { el1: nameOf(regs.pir_el1), el0: nameOf(regs.pire0_el1) };
+}
+
 function indirectPermissions(regs: PermissionControl, descriptor: bigint): Permissions {
-  const index =
-    (isSet(descriptor, 54) ? 8 : 0) |
-    (isSet(descriptor, 53) ? 4 : 0) |
-    (isSet(descriptor, 51) ? 2 : 0) |
-    (isSet(descriptor, 6) ? 1 : 0);
-  const select = (register: bigint | undefined) => Number(((register ?? 0n) >> BigInt(4 * index)) & 0xfn);
-  const el1 = select(regs.pir_el1);
-  const el0 = select(regs.pire0_el1);
+  const index = permissionIndex(descriptor);
+  const el1 = selected(regs.pir_el1, index);
+  const el0 = selected(regs.pire0_el1, index);
   const clean = isSet(descriptor, 7) && (regs.tcr_el1 & TCR_HD) === 0n;
   return {
     writable: WRITE.has(el1) && !clean,

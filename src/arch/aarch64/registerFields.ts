@@ -5,6 +5,7 @@
 // or, for one bit, `NAME:bit`. Reserved bits are left out.
 
 import type { BitField } from '../architecture.ts';
+import { memoryType } from './memoryType.ts';
 
 type Values = Readonly<Record<string, Readonly<Record<number, string>>>>;
 
@@ -73,16 +74,9 @@ const exceptionClass: Readonly<Record<number, string>> = {
   60: 'BRK',
 };
 
-const attributes: Readonly<Record<number, string>> = {
-  0: 'Device-nGnRnE',
-  4: 'Device-nGnRE',
-  8: 'Device-nGRE',
-  12: 'Device-GRE',
-  68: 'Normal non-cacheable',
-  187: 'Normal write-through',
-  240: 'Normal write-back, tagged',
-  255: 'Normal write-back',
-};
+const attributes = Object.fromEntries(
+  Array.from({ length: 256 }, (_, attribute) => [attribute, memoryType(attribute)]),
+);
 
 const debugControl = { PMC: { 1: 'EL1', 2: 'EL0', 3: 'EL0 and EL1' } };
 const implemented = { 0: 'no', 1: 'yes' };
