@@ -89,11 +89,14 @@ export interface RequestContext {
 
 export type Handler = (args: Fields, context: RequestContext) => Promise<object | undefined> | object | undefined;
 
-/** The debugger; UserError before launch or attach. */
-export function debuggerOf(context: RequestContext): Debugger {
-  if (!context.guest) throw new UserError('There is no guest yet; send a launch or attach request first.');
-  return context.guest.debugger;
+/** UserError before launch or attach. */
+export function guestOf({ guest }: RequestContext): Guest {
+  if (!guest) throw new UserError('There is no guest yet; send a launch or attach request first.');
+  return guest;
 }
+
+/** UserError before launch or attach. */
+export const debuggerOf = (context: RequestContext): Debugger => guestOf(context).debugger;
 
 /** The current stop; UserError while the guest runs. */
 export const stopped = (context: RequestContext): StopContext => debuggerOf(context).stopped();

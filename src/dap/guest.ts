@@ -9,11 +9,13 @@ import { checkBuildIds } from './buildId.ts';
 import type { Client, Services } from './context.ts';
 import { ConsoleRelay } from './guestConsole.ts';
 import { type OpenSymbols, openSymbols } from './sessionSymbols.ts';
+import { SessionStatus } from './status.ts';
 import { vmmCommand } from './vmmCommand.ts';
 
 /** The debugged VM of a session: the debugger, and what must be let go of with it. */
 export class Guest {
   readonly debugger: Debugger;
+  readonly status: SessionStatus;
   #over = false;
   #left: Promise<void> | undefined;
 
@@ -29,6 +31,7 @@ export class Guest {
   ) {
     const options = { ...configuration, sourceRoot: folder };
     this.debugger = new Debugger(target, symbols?.source, options, this.#events());
+    this.status = new SessionStatus(this.debugger, client);
     this.debugger.watchExit();
   }
 
@@ -115,11 +118,16 @@ export class Guest {
 
   #events(): DebuggerEvents {
     return {
-      stopped: (stop) => this.client.event('stopped', stoppedBody(stop)),
+      stopped: (stop) => {
+        this.client.event('stopped', stoppedBody(stop));
+        this.status.changed();
+      },
+      resumed: () => this.status.changed(),
       exited: (status) => void this.#exited(status),
       breakpointChanged: (status) => {
         const breakpoint = breakpointBody(status, this.client.features);
         this.client.event('breakpoint', { reason: 'changed', breakpoint });
+        this.status.changed();
       },
       output: (text, breakpoint) => this.client.event('output', logBody(text, breakpoint)),
       failed: (error) => this.fail(error),

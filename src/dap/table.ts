@@ -9,6 +9,7 @@ import * as memory from './requests/memory.ts';
 import { numberFormat } from './requests/numberFormat.ts';
 import { pageWalk } from './requests/pageWalk.ts';
 import * as stack from './requests/stack.ts';
+import { status } from './requests/status.ts';
 import * as variables from './requests/variables.ts';
 
 /** Every request the adapter answers; any other is an error. */
@@ -55,6 +56,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
   // Beyond the protocol; CONTRIBUTING.md describes them.
   'kvm/numberFormat': numberFormat,
   'kvm/pageWalk': pageWalk,
+  'kvm/status': status,
 };
 
 /** Requests that do not wait for the ones before them: they end or interrupt those. */

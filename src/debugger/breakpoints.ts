@@ -78,7 +78,7 @@ export class Breakpoint {
 }
 
 /** What the user's breakpoints take of what is scarce, and how much of it the vCPU has. */
-interface StopPointUse {
+export interface StopPointUse {
   readonly hardware: number;
   /** How many of the watchpoints each of them takes is the target's affair. */
   readonly data: number;
@@ -144,7 +144,7 @@ export class Breakpoints {
     context.target.setTrapFilter(trapFilterOf(new Set(this.#working().flatMap(({ traps }) => traps))));
     const ids = new Set(asked.map(({ id }) => id));
     const others = this.#changed(context).filter(({ id }) => !ids.has(id));
-    const use = this.#use(context);
+    const use = this.use(context);
     return { statuses: asked.map((breakpoint) => breakpoint.status(use)), others };
   }
 
@@ -155,7 +155,7 @@ export class Breakpoints {
   }
 
   /** Not what a step takes for as long as it lasts: the user can do nothing about that. */
-  #use({ target }: StopContext): StopPointUse {
+  use({ target }: Pick<StopContext, 'target'>): StopPointUse {
     const { hardwareBreakpoints: breakpoints, hardwareWatchpoints: watchpoints } = target.capabilities;
     const sites = [...new Set([...this.#all.values()].flatMap((breakpoint) => breakpoint.sites))];
     const count = (kind: Placed['kind']): number => sites.filter(({ placed }) => placed?.kind === kind).length;
@@ -164,7 +164,7 @@ export class Breakpoints {
 
   /** Those of which something else is to be said than the last time. */
   #changed(context: StopContext): readonly BreakpointStatus[] {
-    const use = this.#use(context);
+    const use = this.use(context);
     const changed: BreakpointStatus[] = [];
     for (const breakpoint of this.#all.values()) {
       const status = breakpoint.status(use);

@@ -1,7 +1,13 @@
 import { type Gva, hex } from '../base/address.ts';
 import { messageOf, SessionError, TargetError, UserError } from '../base/errors.ts';
 import type { ExitStatus, StopEvent, Target, Vcpu } from '../target/target.ts';
-import { type Breakpoint, type BreakpointRequest, type BreakpointStatus, Breakpoints } from './breakpoints.ts';
+import {
+  type Breakpoint,
+  type BreakpointRequest,
+  type BreakpointStatus,
+  Breakpoints,
+  type StopPointUse,
+} from './breakpoints.ts';
 import { Disassembler } from './disassembler.ts';
 import { type Cause, Execution, type Movement, type StopReason } from './execution.ts';
 import type { BreakpointMode } from './placement.ts';
@@ -27,6 +33,8 @@ export interface Stop {
 /** What the debugger tells its user. Called in order; must not throw. */
 export interface DebuggerEvents {
   stopped(stop: Stop): void;
+  /** The user has let the guest go on. */
+  resumed(): void;
   exited(status: ExitStatus): void;
   breakpointChanged(status: BreakpointStatus): void;
   output(text: string, breakpoint?: Breakpoint): void;
@@ -103,6 +111,11 @@ export class Debugger {
 
   get state(): 'stopped' | 'running' | 'ended' {
     return this.#state === 'settling' ? 'running' : this.#state;
+  }
+
+  /** What the user's breakpoints take of the vCPU's debug registers. */
+  get stopPointUse(): StopPointUse {
+    return this.#breakpoints.use(this);
   }
 
   /** The current stop; UserError while the guest runs. */
@@ -192,6 +205,7 @@ export class Debugger {
     this.#state = 'running';
     this.#stop = undefined;
     this.#execution.context.end();
+    this.events.resumed();
     void this.#run(plan);
   }
 

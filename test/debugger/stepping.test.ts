@@ -21,6 +21,7 @@ function debug(target: FakeTarget, symbols = fakeSymbols) {
         wake?.();
       },
       exited: () => assert.fail('exited'),
+      resumed: () => undefined,
       breakpointChanged: () => undefined,
       output: () => undefined,
       failed: (error) => assert.fail(String(error)),

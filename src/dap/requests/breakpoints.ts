@@ -6,7 +6,7 @@ import { filterNamed } from '../../debugger/exceptions.ts';
 import type { BreakpointMode } from '../../debugger/placement.ts';
 import { breakpointModes } from '../arguments.ts';
 import { breakpointBody } from '../bodies.ts';
-import { debuggerOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
+import { debuggerOf, guestOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
 import type { Fields } from '../fields.ts';
 
 /** What decides beside the place, of one breakpoint of a request. */
@@ -26,7 +26,9 @@ export async function replace(
   requests: readonly BreakpointRequest[],
   replaced: (request: BreakpointRequest) => boolean,
 ): Promise<object> {
-  const statuses = await debuggerOf(context).setBreakpoints(requests, replaced);
+  const { debugger: instance, status } = guestOf(context);
+  const statuses = await instance.setBreakpoints(requests, replaced);
+  context.afterResponse(() => status.changed());
   return { breakpoints: statuses.map((status) => breakpointBody(status, context.client.features)) };
 }
 
