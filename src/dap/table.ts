@@ -4,6 +4,7 @@ import * as dataBreakpoints from './requests/dataBreakpoints.ts';
 import * as evaluation from './requests/evaluation.ts';
 import * as execution from './requests/execution.ts';
 import * as jumps from './requests/jumps.ts';
+import { kernelLog } from './requests/kernelLog.ts';
 import * as lifecycle from './requests/lifecycle.ts';
 import * as memory from './requests/memory.ts';
 import { numberFormat } from './requests/numberFormat.ts';
@@ -54,6 +55,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
   writeMemory: memory.writeMemory,
 
   // Beyond the protocol; CONTRIBUTING.md describes them.
+  'kvm/kernelLog': kernelLog,
   'kvm/numberFormat': numberFormat,
   'kvm/pageWalk': pageWalk,
   'kvm/status': status,

@@ -1,12 +1,13 @@
 // The kernel's tables of structs, by its debug information and its image.
 
 import type { SymbolFile } from '../symbols/image.ts';
-import { stripped } from '../symbols/types.ts';
+import { type Member, stripped } from '../symbols/types.ts';
 
 export interface Layout {
   /** Bytes, of which there are some. */
   readonly size: number;
   offsetOf(member: string): number | undefined;
+  member(name: string): Member | undefined;
 }
 
 /** The layout of `struct name`; undefined where the kernel has none, or only its name. */
@@ -14,7 +15,19 @@ export function layoutOf(source: Pick<SymbolFile, 'typeNamed'>, name: string): L
   const type = source.typeNamed('struct', name);
   const real = type && stripped(type);
   if (real === undefined || !('members' in real) || real.size === 0) return undefined;
-  return { size: real.size, offsetOf: (member) => real.members.find((each) => each.name === member)?.offset };
+  const member = (wanted: string): Member | undefined => real.members.find((each) => each.name === wanted);
+  return { size: real.size, offsetOf: (wanted) => member(wanted)?.offset, member };
+}
+
+/** Offsets of members that nothing can be done without; undefined where one of them is not there. */
+export function offsetsOf<Name extends string>(
+  layout: Layout | undefined,
+  ...names: readonly Name[]
+): (Readonly<Record<Name, number>> & { readonly size: number }) | undefined {
+  if (layout === undefined) return undefined;
+  const offsets = names.map((name) => [name, layout.offsetOf(name)] as const);
+  if (offsets.some(([, offset]) => offset === undefined)) return undefined;
+  return { ...(Object.fromEntries(offsets) as Record<Name, number>), size: layout.size };
 }
 
 /** Entries of `size` bytes in the image between two symbols, with their link-time addresses; none where it has no such
