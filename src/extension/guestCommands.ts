@@ -63,8 +63,8 @@ export class GuestCommands {
     if (address === undefined || address.trim() === '') return;
     const frame = vscode.debug.activeStackItem;
     const frameId = frame instanceof vscode.DebugStackFrame ? { frameId: frame.frameId } : {};
-    const { text } = await session.customRequest('kvm/pageWalk', { address, ...frameId });
-    await this.reports.show('Page Walk.txt', text);
+    const { lines } = await session.customRequest('kvm/pageWalk', { address, ...frameId });
+    await this.reports.show('Page Walk.txt', `${lines.join('\n')}\n`);
   }
 
   async #showKernelLog(session: vscode.DebugSession): Promise<void> {

@@ -3,10 +3,10 @@
 /** The adapter's answer to `kvm/status`, and the body of its event. */
 export interface GuestStatus {
   readonly state: 'running' | 'stopped';
-  readonly vmm: string;
-  readonly pid: number;
+  readonly vmm?: string;
+  readonly pid?: number;
   readonly vcpus: number;
-  readonly exitTrap: string;
+  readonly exitTrap?: string;
   readonly symbols?: string;
   readonly hardwareBreakpoints: Budget;
   readonly watchpoints: Budget;
@@ -23,16 +23,16 @@ const vcpus = (count: number): string => `${count} ${count === 1 ? 'vCPU' : 'vCP
 /** With icons in the notation of VS Code's labels. */
 export function statusText({ state, vmm, vcpus: count, hardwareBreakpoints }: GuestStatus): string {
   const icon = state === 'running' ? '$(vm-running)' : '$(debug-pause)';
-  return `${icon} ${vmm}: ${vcpus(count)}, HW ${budget(hardwareBreakpoints)}`;
+  return `${icon} ${vmm ?? 'Guest'}: ${vcpus(count)}, HW ${budget(hardwareBreakpoints)}`;
 }
 
 /** Lines of a name and a value. */
 export const statusDetails = (status: GuestStatus): readonly (readonly [name: string, value: string])[] => [
   ['Guest', status.state],
-  ['VMM', `${status.vmm} (pid ${status.pid})`],
+  ['VMM', [status.vmm ?? 'unknown', ...(status.pid === undefined ? [] : [`(pid ${status.pid})`])].join(' ')],
   ['vCPUs', `${status.vcpus}`],
   ['Hardware breakpoints', `${budget(status.hardwareBreakpoints)} in use`],
   ['Watchpoints', `${budget(status.watchpoints)} in use`],
-  ['Exit trap', status.exitTrap],
+  ['Exit trap', status.exitTrap ?? 'unknown'],
   ['Symbols', status.symbols ?? 'none'],
 ];
