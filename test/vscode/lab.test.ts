@@ -103,7 +103,7 @@ describe('VS Code and the lab', { skip }, () => {
       await stopped(page, 'Stopped on entry');
       await variable(page, /^x0\b.*0x/).waitFor();
       await picture(page, 'first-instruction');
-      await workbench.command('Debug: Open Disassembly View');
+      await workbench.command('Open Disassembly View');
       const rows = page.locator('.disassembly-view .monaco-list-row');
       await rows.filter({ has: page.locator('.codicon-debug-stackframe') }).waitFor();
       await picture(page, 'disassembly');
@@ -144,7 +144,7 @@ describe('VS Code and the lab', { skip }, () => {
       await picture(page, 'picker');
       await page.keyboard.press('Enter');
       await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
-      await page.keyboard.press('F6');
+      await page.locator('.debug-toolbar .codicon-debug-pause').click();
       await page.locator('.debug-toolbar .codicon-debug-continue').waitFor(patience);
       await variable(page, /^x0\b/).waitFor(patience);
       await picture(page, 'paused');

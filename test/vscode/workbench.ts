@@ -157,7 +157,8 @@ export class Workbench {
   async command(title: string): Promise<void> {
     await this.page.keyboard.press('F1');
     await this.page.locator('.quick-input-widget input').fill(`>${title}`);
-    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first().click();
+    const label = this.page.locator('.quick-input-list .label-name', { hasText: new RegExp(`^${title}$`) });
+    await this.page.locator('.quick-input-list .monaco-list-row', { has: label }).first().click();
   }
 
   /** Adds an expression to the Watch view. */
