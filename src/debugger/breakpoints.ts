@@ -17,7 +17,12 @@ export type BreakpointKind = 'source' | 'function' | 'instruction' | 'data' | 'e
 export type BreakpointRequest = Conditions & { readonly mode?: BreakpointMode } & (
     | { readonly kind: 'source'; readonly path: string; readonly line: number }
     | { readonly kind: 'function'; readonly name: string }
-    | { readonly kind: 'instruction'; readonly address: Gva }
+    | {
+        readonly kind: 'instruction';
+        readonly address: Gva;
+        /** The text of code that it was set in, if any. */
+        readonly listing?: number;
+      }
     | { readonly kind: 'exception'; readonly filter: string }
     | { readonly kind: 'data'; readonly address: Gva; readonly length: number; readonly access: WatchAccess }
   );
@@ -71,7 +76,8 @@ export class Breakpoint {
       // Nothing has to be in place for the guest's own traps.
       verified: this.problem === undefined && (placed.length > 0 || this.traps.length > 0),
       message,
-      location: this.location,
+      // A debugger's view would take one that was set in a listing to the source.
+      location: 'listing' in this.request ? undefined : this.location,
       address: (placed[0] ?? this.sites[0])?.address,
     };
   }

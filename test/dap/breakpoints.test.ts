@@ -295,11 +295,29 @@ test('code that the guest rewrites: the user is told, and the breakpoint becomes
   assert.deepEqual(kinds, ['hardware'], 'one stop point, which leaves the code alone');
 });
 
-test('breakpoint locations, and breakpoints in listings', async () => {
+test('breakpoint locations', async () => {
   const { client } = await atEntry();
   const locations = await client.request('breakpointLocations', { source: { path: main }, line: 10, endLine: 13 });
   assert.deepEqual(locations.breakpoints, [{ line: 10 }, { line: 11 }, { line: 12 }, { line: 13 }]);
-  const set = await client.request('setBreakpoints', { source: { sourceReference: 1 }, breakpoints: [{ line: 1 }] });
-  assert.equal(set.breakpoints[0].verified, false);
   assert.deepEqual(await client.request('setExceptionBreakpoints', { filters: [] }), { breakpoints: [] });
+});
+
+test('a line of a listing takes a breakpoint, beside those of the disassembly view', async () => {
+  const { client, target } = await atEntry({ target: fakeGuest(1, { mapped: true }) });
+  const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
+  const { source, line } = stackFrames[0];
+  const set = (lines: readonly number[]) =>
+    client.request('setBreakpoints', { source, breakpoints: lines.map((each) => ({ line: each })) });
+  await assert.rejects(set([line + 1]), /no source 1/, 'nobody has read it');
+  await client.request('source', { source, sourceReference: source.sourceReference });
+  const next = BigInt(stackFrames[0].instructionPointerReference) + 4n;
+  const { breakpoints } = await set([line + 1]);
+  assert.deepEqual(breakpoints, [
+    { id: 1, verified: true, instructionReference: `0x${next.toString(16)}`, message: breakpoints[0].message },
+  ]);
+  await client.request('setInstructionBreakpoints', { breakpoints: [] });
+  assert.equal(target.points.size, 1);
+  await assert.rejects(set([100_000]), /there is no line 100000/);
+  await set([]);
+  assert.equal(target.points.size, 0);
 });

@@ -143,7 +143,8 @@ describe('VS Code and the lab', { skip }, () => {
         .waitFor();
       await picture(page, 'picker');
       await page.keyboard.press('Enter');
-      await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
+      // Before VS Code knows of threads it ignores the button.
+      await frame(page, 'vCPU 1').waitFor(patience);
       await page.locator('.debug-toolbar .codicon-debug-pause').click();
       await page.locator('.debug-toolbar .codicon-debug-continue').waitFor(patience);
       await variable(page, /^x0\b/).waitFor(patience);

@@ -8,6 +8,7 @@ import { breakpointModes } from '../arguments.ts';
 import { breakpointBody } from '../bodies.ts';
 import { debuggerOf, guestOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
 import type { Fields } from '../fields.ts';
+import { addressInListing } from '../listings.ts';
 
 /** What decides beside the place, of one breakpoint of a request. */
 export function conditions(fields: Fields): Conditions & { mode?: BreakpointMode } {
@@ -34,17 +35,20 @@ export async function replace(
 
 export const setBreakpoints: Handler = (args, context) => {
   const source = args.object('source');
-  const path = source.optionalString('path');
   const list = args.list('breakpoints');
-  if (path === undefined) {
-    const message = 'Set instruction breakpoints in the Disassembly View: this listing is no source file.';
-    return { breakpoints: list.map(() => ({ verified: false, message })) };
-  }
   const first = context.client.features.linesStartAt1 ? 0 : 1;
-  const requests = list.map((fields) => {
-    const line = fields.integer('line', { min: 1 - first }) + first;
-    return { kind: 'source', path, line, ...conditions(fields) } as const;
-  });
+  const lines = list.map((fields) => ({ fields, line: fields.integer('line', { min: 1 - first }) + first }));
+  const listing = source.optionalInteger('sourceReference');
+  if (listing) {
+    // A line of a listing is an instruction.
+    const requests = lines.map(({ fields, line }) => {
+      const address = addressInListing(listing, line, context);
+      return { kind: 'instruction', address, listing, ...conditions(fields) } as const;
+    });
+    return replace(context, requests, (request) => request.kind === 'instruction' && request.listing === listing);
+  }
+  const path = source.string('path');
+  const requests = lines.map(({ fields, line }) => ({ kind: 'source', path, line, ...conditions(fields) }) as const);
   return replace(context, requests, (request) => request.kind === 'source' && request.path === path);
 };
 
@@ -61,7 +65,7 @@ export const setInstructionBreakpoints: Handler = (args, context) => {
     const address = Gva(fields.address('instructionReference') + offset);
     return { kind: 'instruction', address, ...conditions(fields) } as const;
   });
-  return replace(context, requests, (request) => request.kind === 'instruction');
+  return replace(context, requests, (request) => request.kind === 'instruction' && request.listing === undefined);
 };
 
 export const breakpointLocations: Handler = (args, context) => {

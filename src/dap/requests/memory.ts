@@ -2,8 +2,9 @@ import { Gva, hex } from '../../base/address.ts';
 import { MemoryFault, UserError } from '../../base/errors.ts';
 import { byteText, type Row } from '../../debugger/disassembler.ts';
 import type { KernelSymbols } from '../../debugger/symbols.ts';
-import { debuggerOf, type Handler, type RequestContext, stopped } from '../context.ts';
+import { debuggerOf, type Handler, stopped } from '../context.ts';
 import type { Fields } from '../fields.ts';
+import { listingRows, listingText } from '../listings.ts';
 
 const transferLimit = 16 * 1024 * 1024;
 const endOfMemory = 1n << 64n;
@@ -94,47 +95,12 @@ function symbolOf(row: Row, symbols: KernelSymbols | undefined): object {
   return symbol === undefined ? {} : { symbol };
 }
 
-const listingLength = 400;
-
-interface Listing {
-  readonly start: Gva;
-  readonly count: number;
-}
-
-const listings = new WeakMap<object, Listing[]>();
-
-/** A text that stands for code without source: one for each function, and the line of `pc` in it, from 1. */
-export function listingOf(pc: Gva, context: RequestContext): { readonly reference: number; readonly line: number } {
-  const instance = debuggerOf(context);
-  const unit = BigInt(instance.target.architecture.instructionAlignment);
-  const known = listings.get(instance) ?? [];
-  listings.set(instance, known);
-  let index = known.findIndex(({ start, count }) => pc >= start && pc < start + BigInt(count) * unit);
-  if (index < 0) {
-    const found = instance.symbols?.at(pc);
-    const start = pc - (found && found.offset < BigInt(listingLength) * unit ? found.offset : 0n);
-    const size = found && found.symbol.size > 0n ? Number(found.symbol.size / unit) : listingLength;
-    index = known.push({ start: Gva(start), count: Math.min(Math.max(size, 1), 4 * listingLength) }) - 1;
-  }
-  const start = known[index]?.start ?? pc;
-  return { reference: index + 1, line: Number((pc - start) / unit) + 1 };
-}
-
 export const source: Handler = async (args, context) => {
   const current = stopped(context);
-  const instance = debuggerOf(context);
   const reference = args.has('source')
     ? args.object('source').integer('sourceReference', { min: 1 })
     : args.integer('sourceReference', { min: 1 });
-  const listing = listings.get(instance)?.[reference - 1];
-  if (!listing) throw new UserError(`There is no source ${reference}.`);
-  const memory = current.memory(current.focus);
-  const rows = await instance.disassembler.rows(memory, listing.start, 0, listing.count);
-  const places = rows.map(({ address }) => {
-    const symbol = instance.symbols?.describe(address);
-    return `${hex(address)}${symbol === undefined ? '' : ` <${symbol}>`}:`;
-  });
-  const width = Math.max(0, ...places.map((place) => place.length));
-  const lines = rows.map(({ text }, index) => `${(places[index] ?? '').padEnd(width)}  ${text}`);
-  return { content: `${lines.join('\n')}\n`, mimeType: 'text/x-asm' };
+  const rows = await listingRows(reference, current, context);
+  // VS Code takes the colours, and that breakpoints can be set, from the language of this type (package.json, `languages`).
+  return { content: listingText(rows, context), mimeType: `text/x-gas-${current.target.architecture.name}` };
 };

@@ -7,7 +7,7 @@ import type { Frame } from '../../debugger/unwinder.ts';
 import type { SourceLocation } from '../../symbols/image.ts';
 import type { Vcpu } from '../../target/target.ts';
 import { debuggerOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
-import { listingOf } from './memory.ts';
+import { listingOf } from '../listings.ts';
 
 // Ends that need no explanation.
 const ordinaryEnds = new Set(['outermost frame', 'entered from user mode']);
