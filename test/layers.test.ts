@@ -23,26 +23,38 @@ const allowed: readonly [from: RegExp, to: RegExp][] = [
 /** Packages that have one home. */
 const homes = { vscode: below('extension'), koffi: below('target/kvm') };
 
-const imports = readdirSync(src, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts'))
-  .flatMap((from) =>
-    // `import … from 'x'`, `export … from 'x'`, `import 'x'`, `import('x')`
-    [
-      ...readFileSync(src + from, 'utf8').matchAll(
-        /^(?:import|export)( type)?\b[^'"`;]*?['"](.+)['"]|\bimport\(['"](.+?)['"]/gm,
-      ),
-    ].map(([, type, statement, call]) => ({ from, name: statement ?? call ?? '', typeOnly: type !== undefined })),
-  )
-  .map((edge) => ({
-    ...edge,
-    to: edge.name.startsWith('.') ? normalize(join(edge.from, '..', edge.name)) : undefined,
-  }));
+/** Of all files below a folder. Where they go to, `to`, is relative to that folder; undefined for packages. */
+const importsBelow = (folder: string) =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .flatMap((from) =>
+      // `import … from 'x'`, `export … from 'x'`, `import 'x'`, `import('x')`
+      [
+        ...readFileSync(folder + from, 'utf8').matchAll(
+          /^(?:import|export)( type)?\b(?:[^'"`;]*?\bfrom)? ['"](.+)['"]|\bimport\(['"](.+?)['"]/gm,
+        ),
+      ].map(([, type, statement, call]) => ({ from, name: statement ?? call ?? '', typeOnly: type !== undefined })),
+    )
+    .map((edge) => ({
+      ...edge,
+      to: edge.name.startsWith('.') ? normalize(join(edge.from, '..', edge.name)) : undefined,
+    }));
+const imports = importsBelow(src);
 
 test('every import goes to a lower layer', () => {
   assert.ok(imports.length > 0);
   for (const { from, to } of imports) {
     if (to === undefined || (from.includes('/') && from.split('/')[0] === to.split('/')[0])) continue;
     assert.match(to, allowed.find(([layer]) => layer.test(from))?.[1] ?? /^$/, `src/${from} must not import src/${to}`);
+  }
+});
+
+test('the lab is a part of the product: it imports no package and no test', () => {
+  const ofLab = importsBelow(new URL('../lab/', import.meta.url).pathname);
+  assert.ok(ofLab.length > 0);
+  for (const { from, name, to } of ofLab) {
+    assert.match(to ?? name, /^(node:|[^.])|^\.\.\/src\/(base|symbols)\//, `lab/${from} must not import ${name}`);
+    assert.ok(to !== undefined || name.startsWith('node:'), `lab/${from} imports ${name}`);
   }
 });
 

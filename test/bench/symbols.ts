@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { build } from 'esbuild';
+import { reportProgress } from '../../lab/cache.ts';
+import { type ToolCommand, tool } from '../../lab/tools.ts';
 import { architectures, Kernel } from '../kernels/kernel.ts';
-import { reportProgress } from '../lab/cache.ts';
-import { type ToolCommand, tool } from '../lab/tools.ts';
 import { type Row, summary } from './samples.ts';
 
 const rounds = 5;

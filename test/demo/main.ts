@@ -2,8 +2,8 @@
 // stopped at its first instruction, broken at a source line of start_kernel, looked at, stepped, and left running.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { reportProgress } from '../lab/cache.ts';
-import { kernelSource, lkvm } from '../lab/lab.ts';
+import { reportProgress } from '../../lab/cache.ts';
+import { kernelSource, lkvm } from '../../lab/lab.ts';
 import type { DapClient } from '../support/dapClient.ts';
 import { buildAdapter, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 

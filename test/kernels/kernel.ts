@@ -4,13 +4,13 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { labCache, reportProgress } from '../../lab/cache.ts';
+import type { Architecture } from '../../lab/debian.ts';
+import { type DebugFiles, kernelDebugFiles } from '../../lab/image.ts';
+import { type Tool, tool } from '../../lab/tools.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
-import { labCache, reportProgress } from '../lab/cache.ts';
-import type { Architecture } from '../lab/debian.ts';
-import { type DebugFiles, kernelDebugFiles } from '../lab/image.ts';
-import { type Tool, tool } from '../lab/tools.ts';
 
-export type { Architecture } from '../lab/debian.ts';
+export type { Architecture } from '../../lab/debian.ts';
 export const architectures: readonly Architecture[] = ['arm64', 'amd64'];
 
 /** One kernel and the questions asked about it. */

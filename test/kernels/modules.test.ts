@@ -1,10 +1,10 @@
 // A kernel module: a relocatable file whose addresses are offsets in sections until somebody loads it.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { labCache } from '../../lab/cache.ts';
 import { addressSubcommand } from '../../src/command/address.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { sizeOf, stripped } from '../../src/symbols/types.ts';
-import { labCache } from '../lab/cache.ts';
 import { contents, type FunctionSymbol } from './functionSymbols.ts';
 import { architectures, Kernel, outputOf, seeded } from './kernel.ts';
 import { binutils, elfutils } from './symbolizers.ts';

@@ -2,13 +2,13 @@
 // real Debian kernel under kvmtool and QEMU.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { type LabCpu, lkvm, vmlinux } from '../../lab/lab.ts';
+import { guestCommand, guestWords } from '../../lab/vmm.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import type { DapMessage } from '../support/dapClient.ts';
 import { ALLOC, Bytes, buildElf, EXEC } from '../support/elfBuilder.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { lineOf, noStrays, runGuest, session, User, unlessPresent, type Vmm } from '../support/labUser.ts';
-import { type LabCpu, lkvm, vmlinux } from './lab.ts';
-import { guestCommand, guestWords } from './vmm.ts';
 
 /** No more of a vmlinux than what tells where it would be, and that it is of no kernel here. */
 function otherKernel(): Uint8Array {

@@ -3,14 +3,14 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { reportProgress } from '../../lab/cache.ts';
+import { command } from '../../lab/command.ts';
+import { Cpio } from '../../lab/cpio.ts';
+import { staticElf, staticElfCode } from '../../lab/guest.ts';
+import type { LabFiles } from '../../lab/initramfs.ts';
+import { tool } from '../../lab/tools.ts';
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { SymbolTable } from '../../src/symbols/elfSymbols.ts';
-import { reportProgress } from './cache.ts';
-import { command } from './command.ts';
-import { Cpio } from './cpio.ts';
-import { staticElf, staticElfCode } from './guest.ts';
-import type { LabFiles } from './initramfs.ts';
-import { tool } from './tools.ts';
 
 const folder = join(import.meta.dirname, 'guests');
 

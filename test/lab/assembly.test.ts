@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { cacheEntry, labCache } from './cache.ts';
-import { Cpio } from './cpio.ts';
-import { debianSources } from './debian.ts';
+import { cacheEntry, labCache } from '../../lab/cache.ts';
+import { Cpio } from '../../lab/cpio.ts';
+import { debianSources } from '../../lab/debian.ts';
 
 describe('cache entries', () => {
   const previous = process.env.XDG_CACHE_HOME;

@@ -1,10 +1,10 @@
 // Breakpoints of every kind, good ones and bad ones, in a real kernel, as a DAP client sets them.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { lkvm, vmlinux } from '../../lab/lab.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { lineOf, noStrays, session, type User, type Vmm } from '../support/labUser.ts';
-import { lkvm, vmlinux } from './lab.ts';
 
 interface Shown {
   readonly id: number;

@@ -1,9 +1,9 @@
 /** Debian's gdb for arm64, to run in the lab beside the adapter. Not part of the lab's image: only the benchmark needs it. */
 import { linkSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { cacheEntry, type Progress } from './cache.ts';
-import { Archive, unpack } from './debian.ts';
-import type { LabFiles } from './initramfs.ts';
+import { cacheEntry, type Progress } from '../../lab/cache.ts';
+import { Archive, unpack } from '../../lab/debian.ts';
+import type { LabFiles } from '../../lab/initramfs.ts';
 
 /** Raised when what is kept of the packages changes. */
 const RECIPE = 1;

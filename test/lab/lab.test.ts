@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { bootLab, type Lab, type LabCpu, lkvm } from './lab.ts';
-import { guestCommand } from './vmm.ts';
+import { bootLab, type Lab, type LabCpu, lkvm } from '../../lab/lab.ts';
+import { guestCommand } from '../../lab/vmm.ts';
 
 const kvmtool = lkvm();
 

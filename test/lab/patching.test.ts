@@ -1,12 +1,12 @@
 // Code that the guest rewrites where breakpoints of ours stand: it behaves as unattached, and they stay.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { lkvm, vmlinux } from '../../lab/lab.ts';
+import { guestCommand } from '../../lab/vmm.ts';
 import { PatchedText } from '../../src/linux/patchedText.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { lineOf, noStrays, session, type Vmm } from '../support/labUser.ts';
-import { lkvm, vmlinux } from './lab.ts';
-import { guestCommand } from './vmm.ts';
 
 const vmm: Vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
 const traced = 'do_sys_openat2';

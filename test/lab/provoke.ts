@@ -2,6 +2,8 @@
  *  have them, a fault, a soft lockup. Debian's kernel has no
  *  lkdtm, and the lab no arm64 compiler; so they are written here, for the very kernel that a module of its own is for. */
 import { readFileSync } from 'node:fs';
+import { guestInitrd } from '../../lab/guest.ts';
+import { guestModules, hostImage } from '../../lab/image.ts';
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { ALLOC, Bytes, buildElf, EXEC, type RelocationInput, StringTable } from '../support/elfBuilder.ts';
 
@@ -45,8 +47,17 @@ const flags: Partial<Record<keyof typeof provocations, number>> = { warn: 1, bug
 const ABS64 = 257;
 const PREL32 = 261;
 
+/** The nested guest's initramfs with the modules along. */
+export async function provokingInitrd(): Promise<Uint8Array> {
+  const image = await hostImage();
+  const modules = guestModules(image.modules);
+  const [template] = modules;
+  if (template === undefined) throw new Error(`${image.modules} has no module to take as a template`);
+  return guestInitrd(readFileSync(image.busybox), modules, provokingModules(template));
+}
+
 /** Bytes of the modules by their names; `template` is the path of a module of the guest's kernel. */
-export function provokingModules(template: string): ReadonlyMap<string, Uint8Array> {
+function provokingModules(template: string): ReadonlyMap<string, Uint8Array> {
   const elf = new ElfFile(template);
   const bytes = readFileSync(template);
   const section = (name: string): Buffer => {

@@ -2,11 +2,11 @@
 // on 2 and on 4 vCPUs together; a tenth of that is how often breakpoints are set and cleared while the guest runs.
 import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
+import { vmlinux } from '../../lab/lab.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { type RandomSource, randomSource } from '../arch/random.ts';
 import { type AdapterInLab, startAdapterInLab } from '../support/labAdapter.ts';
 import { runGuest, session, type User, unlessPresent } from '../support/labUser.ts';
-import { vmlinux } from './lab.ts';
 
 const steps = Number(process.env.STRESS ?? (process.env.LAB_COUNTS === 'full' ? 10_000 : 240));
 const vmm = 'kvmtool';

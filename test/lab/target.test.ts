@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { build } from 'esbuild';
+import { bootLab, type Lab, type LabCpu, vmlinux } from '../../lab/lab.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { assembledGuests } from './assemble.ts';
-import { bootLab, type Lab, type LabCpu, vmlinux } from './lab.ts';
 import { type Report, reportMark } from './programs/report.ts';
 
 const root = join(import.meta.dirname, '..', '..');

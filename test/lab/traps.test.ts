@@ -2,10 +2,14 @@
 // were there.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { type LabCpu, lkvm } from '../../lab/lab.ts';
+import { guestCommand } from '../../lab/vmm.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { noStrays, session, type Vmm } from '../support/labUser.ts';
-import { type LabCpu, lkvm } from './lab.ts';
-import { guestCommand } from './vmm.ts';
+import { provokingInitrd } from './provoke.ts';
+
+/** Where the initramfs with the provoking modules is, in the lab. */
+const provoking = '/job/provoking';
 
 // VHE and nVHE: KVM handles the debug exceptions in different places.
 for (const [cpu, vmm] of [
@@ -15,7 +19,7 @@ for (const [cpu, vmm] of [
   describe(`traps on ${cpu}`, () => {
     let adapter: AdapterInLab;
     before(async () => {
-      adapter = await startAdapterInLab({ cpu });
+      adapter = await startAdapterInLab({ cpu, files: { [provoking]: await provokingInitrd() } });
     });
     after(() => adapter.close());
 
@@ -74,7 +78,9 @@ for (const [cpu, vmm] of [
       // What comes after it the kernel and the shell write into each other.
       const untilBug = (lines: readonly string[]): readonly string[] =>
         lines.slice(0, lines.findIndex((line) => line.startsWith('Internal error: Oops - BUG')) + 1);
-      const alone = untilBug(said((await adapter.lab.run(guestCommand(vmm, parameters))).output));
+      const alone = untilBug(
+        said((await adapter.lab.run(guestCommand(vmm, parameters, { initrd: provoking }))).output),
+      );
       assert.match(alone.join('\n'), /WARNING: .*soft lockup.*Unable to handle.*Internal error: Oops.*kernel BUG at/s);
 
       const kinds = ['kasan', 'ubsan', 'cfi', 'kgdb', 'brk'];
@@ -87,9 +93,13 @@ for (const [cpu, vmm] of [
             assert.equal(info.exceptionId, id);
             assert.match((await user.frames()).map(({ name }) => name).join(' '), caller);
           };
-          await user.begin('launch', guestConfiguration(vmm, { cpus: 2, parameters }), async () => {
-            for (const { verified } of (await choose(chosen)).breakpoints) assert.equal(verified, true);
-          });
+          await user.begin(
+            'launch',
+            { ...guestConfiguration(vmm, { cpus: 2, parameters }), initrd: provoking },
+            async () => {
+              for (const { verified } of (await choose(chosen)).breakpoints) assert.equal(verified, true);
+            },
+          );
           await user.stopped();
           if (chosen.length > 0) {
             await stopsAt('warn', /do_one_initcall/);

@@ -1,8 +1,8 @@
 // The adapter of dist/ at work in the lab, and clients of it outside.
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import { bootLab, type Lab, type LabOptions, vmlinux } from '../../lab/lab.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
-import { bootLab, type Lab, type LabOptions, vmlinux } from '../lab/lab.ts';
 import { DapClient } from './dapClient.ts';
 
 /** One for the adapter that stays, one for those that are started to be killed. */

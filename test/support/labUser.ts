@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { kernelSource, type LabProcess, lkvm } from '../lab/lab.ts';
-import { type GuestOptions, guestCommand } from '../lab/vmm.ts';
+import { kernelSource, type LabProcess, lkvm } from '../../lab/lab.ts';
+import { type GuestOptions, guestCommand } from '../../lab/vmm.ts';
 import type { DapClient, DapMessage } from './dapClient.ts';
 import type { AdapterInLab, AdapterProcess } from './labAdapter.ts';
 

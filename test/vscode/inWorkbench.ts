@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
-import { reportProgress } from '../lab/cache.ts';
+import { reportProgress } from '../../lab/cache.ts';
 import { type Installation, installation } from './installation.ts';
 import { makeVsix, Workbench } from './workbench.ts';
 

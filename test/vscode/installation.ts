@@ -1,10 +1,10 @@
 /** A real VS Code and a browser for it, in the cache: the server build of code-server and Debian's Chromium. */
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { cacheEntry, type Progress } from '../lab/cache.ts';
-import { command } from '../lab/command.ts';
-import { Archive, unpack } from '../lab/debian.ts';
-import { type NpmPackage, unpackNpm } from '../lab/npm.ts';
+import { cacheEntry, type Progress } from '../../lab/cache.ts';
+import { command } from '../../lab/command.ts';
+import { Archive, unpack } from '../../lab/debian.ts';
+import { type NpmPackage, unpackNpm } from '../../lab/npm.ts';
 
 /** Holds VS Code 1.139.1, unchanged but for its branding, as a program for Node 24. */
 const CODE_SERVER: NpmPackage = {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Locator, Page } from 'playwright-core';
-import { kernelSource, lkvm } from '../lab/lab.ts';
+import { kernelSource, lkvm } from '../../lab/lab.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
 import { runGuest, type Vmm } from '../support/labUser.ts';
 import { inWorkbench, picture, skip } from './inWorkbench.ts';

@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
-import { command } from '../lab/command.ts';
+import { command } from '../../lab/command.ts';
 import type { Installation } from './installation.ts';
 
 /** What would cover or move what the tests look at. */

@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { guestCommand, guestWords } from '../../../lab/vmm.ts';
 import { Gva } from '../../../src/base/address.ts';
 import { MemoryFault, SessionError, UserError } from '../../../src/base/errors.ts';
 import type { ExitTrapChoice } from '../../../src/target/connection.ts';
 import { kvmDescriptors } from '../../../src/target/kvm/procfs.ts';
-import { guestCommand, guestWords } from '../vmm.ts';
 import { afterwards, check, within } from './report.ts';
 import { attach, connector, imprint, launch, missing, processes, startLinux, Transcript, until } from './vms.ts';
 

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { guestCommand } from '../../../lab/vmm.ts';
 import { Gva } from '../../../src/base/address.ts';
 import type { StopEvent, Target } from '../../../src/target/target.ts';
-import { guestCommand } from '../vmm.ts';
 import { afterwards, check, within } from './report.ts';
 import {
   attach,

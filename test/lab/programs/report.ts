@@ -1,6 +1,6 @@
 /** What a test program in the lab tells the test outside: one line of JSON for each event of a check. */
 import { spawnSync } from 'node:child_process';
-import { threadStates } from '../threadStates.ts';
+import { threadStates } from '../../../lab/threadStates.ts';
 
 export type Report =
   | { readonly is: 'started'; readonly name: string }

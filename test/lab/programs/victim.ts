@@ -1,9 +1,10 @@
 /** A debugger that is going to be killed: `node victim.mjs WHAT PID ADDRESS…`, or with a command line instead of a pid.
  *  It says READY when it is in the state to be killed in. The addresses get a software breakpoint each, the last one a
  *  hardware breakpoint. */
+
+import { guestWords } from '../../../lab/vmm.ts';
 import { Gva } from '../../../src/base/address.ts';
 import type { Target } from '../../../src/target/target.ts';
-import { guestWords } from '../vmm.ts';
 import { connector } from './vms.ts';
 
 // As another user than root, to see what is refused to it.

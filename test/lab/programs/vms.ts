@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
+import { type GuestOptions, guestCommand, guestWords } from '../../../lab/vmm.ts';
 import type { ExitTrapChoice, GuestConsole } from '../../../src/target/connection.ts';
 import { createConnector } from '../../../src/target/kvm/connector.ts';
 import type { ExitStatus, Target } from '../../../src/target/target.ts';
-import { type GuestOptions, guestCommand, guestWords } from '../vmm.ts';
 import { afterwards, within } from './report.ts';
 
 export type Vmm = 'kvmtool' | 'qemu';

@@ -3,10 +3,14 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { appletNames } from './busybox.ts';
 import { Cpio } from './cpio.ts';
-import { provokingModules } from './provoke.ts';
 
-/** Bytes of the nested guest's initramfs; `busybox` is a static arm64 one, `modules` are paths of kernel modules. */
-export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Buffer {
+/** Bytes of the nested guest's initramfs; `busybox` is a static arm64 one, `modules` are paths of kernel modules, `more`
+ *  further modules by their names. */
+export function guestInitrd(
+  busybox: Uint8Array,
+  modules: readonly string[],
+  more: ReadonlyMap<string, Uint8Array> = new Map(),
+): Buffer {
   const archive = new Cpio();
   for (const folder of ['/dev', '/proc', '/sys', '/tmp']) archive.folder(folder);
   // The kernel opens the console before init runs, thus before devtmpfs is mounted.
@@ -17,9 +21,7 @@ export function guestInitrd(busybox: Uint8Array, modules: readonly string[]): Bu
   archive.file('/bin/spin', spinProgram());
   archive.file('/bin/brk', staticElf([0xd43e0000])); // brk #0xf000
   for (const path of modules) archive.file(`/modules/${basename(path)}`, readFileSync(path), 0o644);
-  const [template] = modules;
-  const provoking = template === undefined ? [] : provokingModules(template);
-  for (const [name, bytes] of provoking) archive.file(`/modules/${name}.ko`, bytes, 0o644);
+  for (const [name, bytes] of more) archive.file(`/modules/${name}.ko`, bytes, 0o644);
   return archive.bytes();
 }
 

@@ -8,7 +8,7 @@ export function appletNames(busybox: Uint8Array): string[] {
   const names = start < 0 ? [] : image.toString('latin1', start + 1, end).split('\0');
   const broken = names.filter((name) => !/^[\w[.-]+$/.test(name));
   if (!names.includes('sh') || !names.includes('mount') || broken.length > 0) {
-    throw new Error('cannot find the applet names in busybox: its layout has changed, adapt test/lab/busybox.ts');
+    throw new Error('cannot find the applet names in busybox: its layout has changed, adapt lab/busybox.ts');
   }
   return names.filter((name) => name !== 'busybox');
 }

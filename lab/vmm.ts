@@ -14,7 +14,7 @@ export interface GuestOptions {
 
 /**
  * Shell command (one process, by `exec`) that runs the nested guest, console on standard output. `parameters` is added
- * to the kernel's command line; test/lab/guest/init lists the `guest.*` words.
+ * to the kernel's command line; lab/guest/init lists the `guest.*` words.
  */
 export function guestCommand(
   vmm: 'kvmtool' | 'qemu',

@@ -15,7 +15,7 @@
  */
 import { createInterface } from 'node:readline';
 import { Emulator, type LabCpu } from './emulator.ts';
-import type { Order, Report } from './host/agent.ts';
+import type { Order, Report } from './host/protocol.ts';
 import { hostImage, vmlinux } from './image.ts';
 import { hostInitramfs, type LabFiles } from './initramfs.ts';
 import { threadStates } from './threadStates.ts';

@@ -1,24 +1,21 @@
+// @ts-check
 /**
- * Runs commands in the lab for the test process outside. Both speak lines of JSON over a virtio-serial port, so command
- * traffic and console messages never mix. The types of the lines are the protocol; bytes travel in base64.
+ * Runs commands in the lab for the process outside; protocol.ts says what they say to each other. Both speak over a
+ * virtio-serial port, so command traffic and console messages never mix. JavaScript, so that it runs as it is.
+ *
+ * @import { ChildProcessByStdio } from 'node:child_process'
+ * @import { Readable, Writable } from 'node:stream'
+ * @import { Order, Report } from './protocol.ts'
  */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { createReadStream, createWriteStream, openSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
+const { spawn } = require('node:child_process');
+const { createReadStream, createWriteStream, openSync } = require('node:fs');
+const { createInterface } = require('node:readline');
 
-export type Order =
-  | { do: 'start'; id: number; command: string; cwd?: string; env?: Record<string, string> }
-  | { do: 'input'; id: number; data?: string } // without data: end of input
-  | { do: 'kill'; id: number; signal: NodeJS.Signals };
+/** @type {Map<number, ChildProcessByStdio<Writable, Readable, null>>} */
+const jobs = new Map();
 
-export type Report =
-  | { is: 'ready' }
-  | { is: 'output'; id: number; data: string }
-  | { is: 'exit'; id: number; status: number | null; signal: NodeJS.Signals | null };
-
-const jobs = new Map<number, ChildProcessByStdio<Writable, Readable, null>>();
-function start(order: Order & { do: 'start' }): void {
+/** @param {Extract<Order, { do: 'start' }>} order */
+function start(order) {
   const { id, command, cwd, env } = order;
   // Its own process group: a kill reaches all that the command started. One pipe keeps the order of what it prints.
   const child = spawn('/bin/sh', ['-c', `exec 2>&1\n${command}`], {
@@ -29,7 +26,7 @@ function start(order: Order & { do: 'start' }): void {
   });
   jobs.set(id, child);
   let turnsWithoutOutput = 0;
-  child.stdout.on('data', (data: Buffer) => {
+  child.stdout.on('data', (data) => {
     turnsWithoutOutput = 0;
     report({ is: 'output', id, data: data.toString('base64') });
   });
@@ -41,7 +38,7 @@ function start(order: Order & { do: 'start' }): void {
   // A background process may hold the pipe open after the command has ended, so its closing is not awaited: all that was
   // written by then is in the pipe, and has been read when the event loop turns without finding more.
   child.on('exit', (status, signal) => {
-    const drain = (): void => {
+    const drain = () => {
       if (turnsWithoutOutput++ < 3) setImmediate(drain);
       else report({ is: 'exit', id, status, signal });
     };
@@ -50,7 +47,11 @@ function start(order: Order & { do: 'start' }): void {
   child.on('close', () => jobs.delete(id));
 }
 
-function kill(id: number, signal: NodeJS.Signals): void {
+/**
+ * @param {number} id
+ * @param {NodeJS.Signals} signal
+ */
+function kill(id, signal) {
   const pid = jobs.get(id)?.pid;
   if (pid === undefined) return;
   try {
@@ -60,7 +61,8 @@ function kill(id: number, signal: NodeJS.Signals): void {
   }
 }
 
-function carryOut(order: Order): void {
+/** @param {Order} order */
+function carryOut(order) {
   if (order.do === 'start') start(order);
   else if (order.do === 'kill') kill(order.id, order.signal);
   else if (order.data === undefined) jobs.get(order.id)?.stdin.end();
@@ -70,13 +72,14 @@ function carryOut(order: Order): void {
 // The port takes one opener at a time, so both directions share a descriptor.
 const port = openSync(process.argv[2] ?? '', 'r+');
 const outgoing = createWriteStream('', { fd: port });
-const report = (line: Report): boolean => outgoing.write(`${JSON.stringify(line)}\n`);
+/** @param {Report} line */
+const report = (line) => outgoing.write(`${JSON.stringify(line)}\n`);
 outgoing.on('error', () => process.exit(1));
 
 // A write waits until the outer end is connected; a read would take the wait for the end of the connection.
-outgoing.write(`${JSON.stringify({ is: 'ready' } satisfies Report)}\n`, () => {
+outgoing.write(`${JSON.stringify({ is: 'ready' })}\n`, () => {
   const incoming = createReadStream('', { fd: port });
-  createInterface({ input: incoming }).on('line', (line) => carryOut(JSON.parse(line) as Order));
+  createInterface({ input: incoming }).on('line', (line) => carryOut(JSON.parse(line)));
   // The outer end has closed, however its process died: the machine is to go too.
   incoming.on('end', () => process.exit(0));
   incoming.on('error', () => process.exit(1));

@@ -35,7 +35,7 @@ const RECIPE = { host: 1, vmlinux: 3, source: 1 };
 export const GUEST_MODULES = ['dummy'];
 /** Further modules whose debug files are kept: large ones, to be read. */
 const READ_MODULES = ['xfs'];
-const REPOSITORY = join(import.meta.dirname, '..', '..');
+const REPOSITORY = join(import.meta.dirname, '..');
 
 /** Where the assembled pieces are on this machine. */
 export interface HostImage {
@@ -157,16 +157,20 @@ function layOut(root: string, aside: string, release: Release): void {
 
 /** Small and quick to make, so it follows its recipe at every boot instead of having a version. */
 function writeGuestInitrd(folder: string): string {
-  const path = join(folder, 'guest-initrd');
-  const named = new Set(GUEST_MODULES.map((module) => `${module}.ko`));
-  const modules = filesBelow(join(folder, 'modules')).filter((file) => named.has(basename(file)));
-  const bytes = guestInitrd(readFileSync(join(folder, 'busybox')), modules);
+  const path = join(folder, 'guest.cpio');
+  const bytes = guestInitrd(readFileSync(join(folder, 'busybox')), guestModules(join(folder, 'modules')));
   if (!existsSync(path) || !readFileSync(path).equals(bytes)) {
     // Other processes may be booting the one that is there.
     writeFileSync(`${path}.${process.pid}`, bytes);
     renameSync(`${path}.${process.pid}`, path);
   }
   return path;
+}
+
+/** Paths of the modules that nested guests have along; `folder`: `HostImage.modules`. */
+export function guestModules(folder: string): string[] {
+  const named = new Set(GUEST_MODULES.map((module) => `${module}.ko`));
+  return filesBelow(folder).filter((file) => named.has(basename(file)));
 }
 
 /** Entries of other versions are not read again, and large. */

@@ -1,7 +1,6 @@
 /** The small archive made for each boot: drivers, init, agent, and the files that the caller brings along. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { transformSync } from 'esbuild';
 import { appletNames } from './busybox.ts';
 import { Cpio } from './cpio.ts';
 import { type HostImage, lkvm } from './image.ts';
@@ -30,8 +29,7 @@ export function hostInitramfs(image: HostImage, files: LabFiles): Buffer {
   const host = join(import.meta.dirname, 'host');
   archive.file('/init', readFileSync(join(host, 'init')));
   archive.file(`${FILES}/lab/main`, readFileSync(join(host, 'main')));
-  const agent = readFileSync(join(host, 'agent.ts'), 'utf8');
-  archive.file(`${FILES}/lab/agent.cjs`, transformSync(agent, { loader: 'ts', target: 'node22', format: 'cjs' }).code);
+  archive.file(`${FILES}/lab/agent.cjs`, readFileSync(join(host, 'agent.cjs')));
   archive.file(`${FILES}/lab/guest/initrd`, readFileSync(image.guestInitrd), 0o644);
   const kvmtool = lkvm();
   if (kvmtool) archive.file(`${FILES}/usr/bin/lkvm`, readFileSync(kvmtool));
