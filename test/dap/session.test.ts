@@ -62,10 +62,14 @@ test('a frame whose source is not there shows its code, for a client that wants 
     await client.waitFor('stopped');
     const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
     const { source, line } = stackFrames[0];
+    const memoryReference = stackFrames[0].instructionPointerReference;
+    const { instructions } = await client.request('disassemble', { memoryReference, instructionCount: 1 });
     if (missingSources !== 'disassembly') {
       assert.deepEqual([source.path, line], ['/build/linux/lib/helper.c', 21]);
+      assert.deepEqual([instructions[0].location.path, instructions[0].line], [source.path, line]);
       continue;
     }
+    assert.deepEqual([instructions[0].location, instructions[0].line], [undefined, undefined]);
     assert.equal(source.path, undefined);
     assert.equal(source.origin, '/build/linux/lib/helper.c:21, which is not here');
     const { content } = await client.request('source', { source, sourceReference: source.sourceReference });

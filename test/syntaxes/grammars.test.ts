@@ -96,6 +96,16 @@ describe('AArch64 assembly', () => {
     assert.deepEqual(await words('gas-aarch64', '\tadd eq, ish, hi'), [['add', 'keyword.mnemonic.aarch64']]);
   });
 
+  it("reads the debugger's listings of code", async () => {
+    assert.deepEqual(await words('gas-aarch64', '0xffff800008baf4f8 <cpu_do_idle+0x8>:  dsb sy'), [
+      ['0xffff800008baf4f8', 'comment.other.address.gas'],
+      ['cpu_do_idle+0x8', 'entity.name.function.label.gas'],
+      [':', 'punctuation.separator.label.gas'],
+      ['dsb', 'keyword.mnemonic.barrier.aarch64'],
+      ['sy', 'constant.language.option.aarch64'],
+    ]);
+  });
+
   it('names the function that a macro of the kernel defines', async () => {
     assert.deepEqual(await words('gas-aarch64', 'SYM_FUNC_START(memcpy)'), [
       ['SYM_FUNC_START', 'support.function.macro.kernel.gas'],

@@ -55,7 +55,7 @@ export async function inWorkbench(
   } catch (error) {
     const picture = join(tmpdir(), `kvm-debug-${name}.png`);
     await workbench.page.screenshot({ path: picture });
-    throw new Error(`see ${picture}`, { cause: error });
+    throw new Error(`${error instanceof Error ? error.message : error}\nsee ${picture}`, { cause: error });
   } finally {
     await workbench.close();
   }

@@ -16,6 +16,8 @@ const patience = { timeout: 300_000 };
 
 const variable = (page: Page, text: RegExp): Locator =>
   page.locator('.debug-variables .monaco-list-row', { hasText: text }).first();
+/** The heading of a scope, which opens it. */
+const scope = (page: Page, name: string): Locator => variable(page, new RegExp(`^${name}$`));
 const frame = (page: Page, text: string): Locator =>
   page.locator('.debug-call-stack .monaco-list-row', { hasText: text }).first();
 const stopped = (page: Page, text: string): Promise<void> => page.getByText(text).first().waitFor(patience);
@@ -78,6 +80,7 @@ describe('VS Code and the lab', { skip }, () => {
       await page.locator('.debug-hover-widget').first().waitFor();
       await picture(page, 'hover');
 
+      await scope(page, 'General').click();
       await variable(page, /^x9\b/).dblclick();
       await page.locator('.debug-variables .monaco-inputbox input').fill('0x1234');
       await page.keyboard.press('Enter');
@@ -147,6 +150,7 @@ describe('VS Code and the lab', { skip }, () => {
       await frame(page, 'vCPU 1').waitFor(patience);
       await page.locator('.debug-toolbar .codicon-debug-pause').click();
       await page.locator('.debug-toolbar .codicon-debug-continue').waitFor(patience);
+      await scope(page, 'General').click();
       await variable(page, /^x0\b/).waitFor(patience);
       await picture(page, 'paused');
       await page.keyboard.press('F5');

@@ -21,6 +21,7 @@ const SETTINGS = {
   'chat.disableAIFeatures': true,
   'debug.openDebug': 'openOnSessionStart',
   'editor.minimap.enabled': false,
+  'editor.fontFamily': 'DejaVu Sans Mono',
   'git.enabled': false,
 };
 
@@ -163,7 +164,7 @@ export class Workbench {
 
   /** Adds an expression to the Watch view. */
   async watch(expression: string): Promise<void> {
-    await this.command('Debug: Focus on Watch View');
+    await this.command('Run and Debug: Focus on Watch View');
     await this.command('Debug: Add Expression');
     await this.page.locator('.debug-watch .monaco-inputbox input').fill(expression);
     await this.page.keyboard.press('Enter');

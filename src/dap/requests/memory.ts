@@ -5,6 +5,7 @@ import type { KernelSymbols } from '../../debugger/symbols.ts';
 import { debuggerOf, type Handler, stopped } from '../context.ts';
 import type { Fields } from '../fields.ts';
 import { listingRows, listingText } from '../listings.ts';
+import { shownFile } from '../sourceFiles.ts';
 
 const transferLimit = 16 * 1024 * 1024;
 const endOfMemory = 1n << 64n;
@@ -73,7 +74,9 @@ export const disassemble: Handler = async (args, context) => {
   function lineOf(row: Row, last: typeof line): object {
     const found = row.valid ? instance.symbols?.lineAt(row.address) : undefined;
     if (!found || found.line === 0) return {};
-    const path = instance.paths.local(found);
+    // VS Code's view draws no row whose file is missing.
+    const path = shownFile(found, context);
+    if (path === undefined) return {};
     if (path === last.file && found.line === last.number) return {};
     const location = path === last.file ? {} : { location: { name: path.split('/').at(-1), path } };
     last.file = path;

@@ -8,6 +8,7 @@ import type { SourceLocation } from '../../symbols/image.ts';
 import type { Vcpu } from '../../target/target.ts';
 import { debuggerOf, type Handler, type RequestContext, stopped, vcpuOf } from '../context.ts';
 import { listingOf } from '../listings.ts';
+import { shownFile } from '../sourceFiles.ts';
 
 // Ends that need no explanation.
 const ordinaryEnds = new Set(['outermost frame', 'entered from user mode']);
@@ -60,9 +61,7 @@ function frameBody(shown: ShownFrame, note: string, vcpu: Vcpu, current: StopCon
   const { name, place } = describeFrame(shown, symbols);
   const id = context.frames.create(current, { vcpu, frame: frame.index, inline });
   const common = { id, name: `${name}${note}`, instructionPointerReference: hex(frame.pc) };
-  const shownAnyway = context.guest?.configuration.missingSources === 'path';
-  const path =
-    place && place.line > 0 ? (paths.find(place) ?? (shownAnyway ? paths.local(place) : undefined)) : undefined;
+  const path = place && place.line > 0 ? shownFile(place, context) : undefined;
   if (place && path !== undefined) {
     return {
       ...common,
