@@ -13,6 +13,8 @@ export const capabilities = {
   supportsDataBreakpointBytes: true,
   supportsBreakpointLocationsRequest: true,
   supportsEvaluateForHovers: true,
+  supportsCompletionsRequest: true,
+  completionTriggerCharacters: ['.', '>', '$'],
   supportsSetVariable: true,
   supportsSetExpression: true,
   supportsValueFormattingOptions: true,

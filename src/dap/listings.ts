@@ -8,6 +8,8 @@ import { debuggerOf, type RequestContext } from './context.ts';
 const usualLength = 400;
 
 interface Listing {
+  /** The function's name; the first address where there is none. */
+  readonly name: string;
   readonly start: Gva;
   readonly count: number;
   /** Of the lines; undefined until somebody has read it. */
@@ -18,7 +20,10 @@ interface Listing {
 const listings = new WeakMap<object, Listing[]>();
 
 /** A text that stands for code without source: one for each function, and the line of `pc` in it, from 1. */
-export function listingOf(pc: Gva, context: RequestContext): { readonly reference: number; readonly line: number } {
+export function listingOf(
+  pc: Gva,
+  context: RequestContext,
+): { readonly reference: number; readonly name: string; readonly line: number } {
   const instance = debuggerOf(context);
   const unit = BigInt(instance.target.architecture.instructionAlignment);
   const known = listings.get(instance) ?? [];
@@ -26,12 +31,13 @@ export function listingOf(pc: Gva, context: RequestContext): { readonly referenc
   let index = known.findIndex(({ start, count }) => pc >= start && pc < start + BigInt(count) * unit);
   if (index < 0) {
     const found = instance.symbols?.at(pc);
-    const start = pc - (found && found.offset < BigInt(usualLength) * unit ? found.offset : 0n);
+    const start = Gva(pc - (found && found.offset < BigInt(usualLength) * unit ? found.offset : pc % unit));
     const size = found && found.symbol.size > 0n ? Number(found.symbol.size / unit) : usualLength;
-    index = known.push({ start: Gva(start), count: Math.min(Math.max(size, 1), 4 * usualLength) }) - 1;
+    const count = Math.min(Math.max(size, 1), 4 * usualLength);
+    index = known.push({ name: found?.symbol.name ?? hex(start), start, count }) - 1;
   }
-  const start = known[index]?.start ?? pc;
-  return { reference: index + 1, line: Number((pc - start) / unit) + 1 };
+  const { start, name } = known[index] ?? { start: pc, name: hex(pc) };
+  return { reference: index + 1, name, line: Number((pc - start) / unit) + 1 };
 }
 
 /** The instructions of a listing, one for each of its lines. UserError when `reference` is none. */

@@ -1,5 +1,6 @@
 import type { Handler } from './context.ts';
 import * as breakpoints from './requests/breakpoints.ts';
+import { completions } from './requests/completions.ts';
 import * as dataBreakpoints from './requests/dataBreakpoints.ts';
 import * as evaluation from './requests/evaluation.ts';
 import * as execution from './requests/execution.ts';
@@ -48,6 +49,7 @@ export const handlers: Readonly<Record<string, Handler>> = {
   setVariable: variables.setVariable,
   evaluate: evaluation.evaluateRequest,
   setExpression: evaluation.setExpression,
+  completions,
 
   source: memory.source,
   disassemble: memory.disassemble,

@@ -39,6 +39,12 @@ export class FrameScope implements EvaluationScope {
     return new FrameScope(context, position, found.lookup, context.stack(vcpu).access(found));
   }
 
+  /** The vCPU's own, then the names that stand for some of them. */
+  get registerNames(): readonly string[] {
+    const { registers, architecture } = this.#context.target;
+    return [...new Set([...registers.map(({ name }) => name), ...Object.keys(aliases(architecture))])];
+  }
+
   /** Arguments, locals and statics of the function, arguments first. */
   get variables(): readonly Variable[] {
     this.#variables ??= this.#context.symbols?.variablesAt(this.#lookup, this.#position.inline) ?? [];
@@ -47,7 +53,10 @@ export class FrameScope implements EvaluationScope {
 
   /** Of the file whose code the frame is in. */
   get fileVariables(): readonly Variable[] {
-    return this.#context.symbols?.staticsAt(this.#lookup) ?? [];
+    const all = this.#context.symbols?.staticsAt(this.#lookup) ?? [];
+    // In a kernel's file most are of its macros (tracepoints, exports, initcalls): those that people have named come first.
+    const isGenerated = ({ name }: Variable): boolean => name.startsWith('__');
+    return [...all.filter((each) => !isGenerated(each)), ...all.filter(isGenerated)];
   }
 
   async valueOf(variable: Variable): Promise<Value> {
@@ -120,6 +129,10 @@ export class FrameScope implements EvaluationScope {
     return this.#context.symbols?.describe(address);
   }
 
+  symbolsBeginningWith(prefix: string, limit: number): readonly { readonly name: string; readonly kind: string }[] {
+    return this.#context.symbols?.beginningWith(prefix, limit) ?? [];
+  }
+
   type(tag: 'struct' | 'union' | 'enum' | undefined, name: string): Type | undefined {
     return this.#context.symbols?.typeNamed(tag, name, this.#lookup);
   }
@@ -136,7 +149,7 @@ export class FrameScope implements EvaluationScope {
 
   #describe(name: string) {
     const { target } = this.#context;
-    const found = target.registers.find((register) => register.name === resolveAlias(name, target.architecture));
+    const found = target.registers.find((register) => register.name === (aliases(target.architecture)[name] ?? name));
     if (!found) throw new UserError(`The vCPU has no register \`${name}\`.`);
     return found;
   }
@@ -159,15 +172,10 @@ export const describeRanges = (
     .join(', ');
 
 /** `$fp` and `$lr` as gdb has them, from what the architecture calls its frame pointer and link register. */
-function resolveAlias(
-  name: string,
-  { unwind, stackPointer, programCounter }: StopContext['target']['architecture'],
-): string {
-  const aliases: Readonly<Record<string, string | undefined>> = {
-    fp: unwind.framePointer,
-    lr: unwind.linkRegister,
-    sp: stackPointer,
-    pc: programCounter,
-  };
-  return aliases[name] ?? name;
+function aliases({
+  unwind,
+  stackPointer,
+  programCounter,
+}: StopContext['target']['architecture']): Readonly<Record<string, string | undefined>> {
+  return { fp: unwind.framePointer, lr: unwind.linkRegister, sp: stackPointer, pc: programCounter };
 }

@@ -23,6 +23,7 @@ export type SymbolSource = Pick<
   | 'sections'
   | 'debugInformationNotice'
   | 'symbolsNamed'
+  | 'symbolsBeginningWith'
   | 'symbolAt'
   | 'lineAt'
   | 'locationsOf'
@@ -81,6 +82,10 @@ export class KernelSymbols {
   /** Addresses of every symbol of that name. */
   named(name: string): readonly (ImageSymbol & { readonly address: Gva })[] {
     return this.source.symbolsNamed(name).map((symbol) => ({ ...symbol, address: this.#up(symbol.address) }));
+  }
+
+  beginningWith(prefix: string, limit: number): readonly Pick<ImageSymbol, 'name' | 'kind'>[] {
+    return this.source.symbolsBeginningWith(prefix, limit);
   }
 
   at(address: bigint): { readonly symbol: ImageSymbol; readonly offset: bigint } | undefined {

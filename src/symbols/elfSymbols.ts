@@ -85,6 +85,20 @@ export class SymbolTable {
     return found;
   }
 
+  /** Names of defined symbols that begin so, in alphabetical order and each once; at most `limit`. */
+  beginningWith(prefix: string, limit: number): readonly Pick<ElfSymbol, 'name' | 'kind'>[] {
+    const wanted = Buffer.from(prefix, 'utf8');
+    const text = this.#strings.bytes;
+    const found = new Map<string, Pick<ElfSymbol, 'name' | 'kind'>>();
+    for (let index = 1; index < this.#count; index++) {
+      const at = this.#view.getUint32(index * entryBytes, true);
+      if (wanted.some((byte, place) => text[at + place] !== byte) || !this.#hasPlace(index)) continue;
+      const { name, kind } = this.#symbol(index);
+      if (!found.has(name)) found.set(name, { name, kind });
+    }
+    return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1)).slice(0, limit);
+  }
+
   /** The symbol that contains an address: the innermost function or object of known size; failing that the symbol
    *  before it that has no size. Of several at one place: functions and objects before labels, then global before
    *  local, then the order of the table. Mapping symbols are no symbols here. */

@@ -157,6 +157,11 @@ export class SymbolFile {
     return this.#symbolTable()?.named(name) ?? [];
   }
 
+  /** Names in .symtab that begin so, in alphabetical order and each once; at most `limit`. */
+  symbolsBeginningWith(prefix: string, limit: number): readonly Pick<ElfSymbol, 'name' | 'kind'>[] {
+    return this.#symbolTable()?.beginningWith(prefix, limit) ?? [];
+  }
+
   /** The symbol that contains the address: within its size, or up to the next symbol when it has none. Functions and
    *  objects before labels, global before local; never a mapping symbol (`$x`, `$d`). */
   symbolAt(address: bigint): { readonly symbol: ElfSymbol; readonly offset: bigint } | undefined {

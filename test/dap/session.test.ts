@@ -74,6 +74,11 @@ test('a frame whose source is not there shows its code, for a client that wants 
     assert.equal(source.origin, '/build/linux/lib/helper.c:21, which is not here');
     const { content } = await client.request('source', { source, sourceReference: source.sourceReference });
     assert.match(content.split('\n')[line - 1], /<helper\+0x8>:\s+add/);
+    assert.equal(source.name, 'helper (disassembly)');
+    // Of a caller it is the call, which may be the last instruction of its function.
+    const caller = stackFrames[1].source;
+    const calling = await client.request('source', { source: caller, sourceReference: caller.sourceReference });
+    assert.match(calling.content.split('\n')[stackFrames[1].line - 1], /<start_kernel\+0x[0-9a-f]+>:\s+bl .*helper/);
   }
 });
 
@@ -263,4 +268,21 @@ test('without symbols registers, memory, code and instruction steps are there, a
   assert.equal(instructions.length, 2);
   await client.request('stepIn', { threadId: 1 });
   assert.equal((await client.waitFor('stopped')).body.reason, 'step');
+});
+
+test('completion in the debug console', async () => {
+  const { client } = await atEntry();
+  const complete = async (text: string, column: number) =>
+    (await client.request('completions', { text, column })).targets;
+  assert.deepEqual(await complete('1 + start_kernel', 9), [
+    { label: 'start_kernel', type: 'function', start: 4, length: 4 },
+  ]);
+  const registers = await complete('$x3', 4);
+  assert.deepEqual(
+    registers.map(({ label }: { label: string }) => label),
+    ['$x3', '$x30'],
+  );
+  assert.deepEqual(await complete('$', 1), [], 'before the $');
+  await client.request('continue', { threadId: 1 });
+  assert.deepEqual(await complete('$x3', 4), [], 'while the guest runs');
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Gva } from '../../src/base/address.ts';
 import { MemoryFault, UserError } from '../../src/base/errors.ts';
+import { complete, operandStart } from '../../src/debugger/completion.ts';
 import { parseConditions, parseHitCondition } from '../../src/debugger/conditions.ts';
 import { type EvaluationScope, evaluateInput } from '../../src/debugger/evaluate.ts';
 import { requireFormat, resultText } from '../../src/debugger/presentation.ts';
@@ -246,4 +247,70 @@ test('log messages', () => {
   ]);
   assert.throws(() => parseConditions({ logMessage: 'a {b' }), /log message is not valid.*without its/);
   assert.throws(() => parseConditions({ logMessage: 'a {1 +}' }), /log message is not valid.*column/);
+});
+
+test('completion: registers, names in scope, symbols, members', async () => {
+  const completing = {
+    ...scope,
+    registerNames: ['x0', 'x1', 'sp', 'pc'],
+    variables: [
+      { name: 'object', kind: 'local', type: thing },
+      { name: 'origin', kind: 'argument', type: int },
+    ],
+    fileVariables: [{ name: 'order', type: int }],
+    symbolsBeginningWith: (prefix: string) =>
+      [
+        { name: 'open_file', kind: 'function' },
+        { name: 'object', kind: 'object' },
+      ].filter(({ name }) => name.startsWith(prefix)),
+  };
+  const table: [text: string, choices: string[]][] = [
+    ['$', ['$x0', '$x1', '$sp', '$pc']],
+    ['1 + $x', ['$x0', '$x1']],
+    ['o', ['object', 'origin', 'order', 'open_file']],
+    ['*(ob', ['object']],
+    ['object.', ['next', 'low', 'high', 'whole', 'byte', 'name', 'colour']],
+    ['object.n', ['next', 'name']],
+    ['5 + pointer->next->co', ['colour']],
+    ['pointer[0] . lo', ['low']],
+    ['((struct thing *)0x1000)->hi', ['high']],
+    ['object.low.', []],
+    ['unheard_of->', []],
+    ['object.low = object.', ['next', 'low', 'high', 'whole', 'byte', 'name', 'colour']],
+    ['0x', []],
+    ['', []],
+  ];
+  for (const [text, names] of table) {
+    const { choices, replaced } = await complete(text, completing);
+    assert.deepEqual(
+      choices.map(({ name }) => name),
+      names,
+      text,
+    );
+    if (names.length > 0) assert.equal(replaced, /\$?\w*$/.exec(text)?.[0].length, text);
+  }
+  const { choices } = await complete('o', completing);
+  assert.deepEqual(
+    choices.map(({ kind, detail }) => [kind, detail]),
+    [
+      ['variable', 'struct thing'],
+      ['argument', 'int'],
+      ['variable', 'int'],
+      ['function', undefined],
+    ],
+  );
+});
+
+test('where the operand of a member access begins', () => {
+  for (const [text, operand] of [
+    ['a + b->c[i + 1]', 'b->c[i + 1]'],
+    ['f(a, (b))[2].x', 'f(a, (b))[2].x'],
+    ['(struct s *)p', 'p'],
+    ['$x0', '$x0'],
+    ['a->b .c', 'a->b .c'],
+    [')', ''],
+    ['a + ', ''],
+  ] as const) {
+    assert.equal(text.slice(operandStart(text)), operand, text);
+  }
 });

@@ -162,6 +162,7 @@ export const fakeSymbols: SessionSymbols = {
   machine: 'aarch64',
   sections: [],
   symbolsNamed: (name) => symbols.filter((symbol) => symbol.name === name),
+  symbolsBeginningWith: (prefix, limit) => symbols.filter(({ name }) => name.startsWith(prefix)).slice(0, limit),
   symbolAt: (address) => {
     const symbol = symbols.find((each) => address >= each.address && address < each.address + each.size);
     return symbol && { symbol, offset: address - symbol.address };

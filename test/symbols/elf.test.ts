@@ -81,6 +81,9 @@ test('symbols by name: all of them, defined ones only', (context) => {
   ]);
   assert.deepEqual(file.symbolsNamed('main.c'), [], 'the name of a file');
   assert.deepEqual(file.symbolsNamed('undefined_one'), []);
+  assert.deepEqual(file.symbolsBeginningWith('start_', 10), [{ name: 'start_kernel', kind: 'function' }]);
+  assert.deepEqual(file.symbolsBeginningWith('', 0), []);
+  assert.deepEqual(file.symbolsBeginningWith('undefined', 10), []);
   assert.deepEqual(file.symbolsNamed('kernel'), [], 'the tail of another name');
   assert.deepEqual(file.symbolsNamed(''), []);
   file.close();

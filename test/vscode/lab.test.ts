@@ -20,7 +20,12 @@ const variable = (page: Page, text: RegExp): Locator =>
 const scope = (page: Page, name: string): Locator => variable(page, new RegExp(`^${name}$`));
 const frame = (page: Page, text: string): Locator =>
   page.locator('.debug-call-stack .monaco-list-row', { hasText: text }).first();
-const stopped = (page: Page, text: string): Promise<void> => page.getByText(text).first().waitFor(patience);
+/** The place that a frame of the call stack shows. */
+const badge = (page: Page, line: number): Locator =>
+  page.locator('.debug-call-stack .monaco-list-row', { hasText: `${line}:` }).first();
+const breakpoint = (page: Page, label: string): Locator =>
+  page.locator(`.debug-breakpoints .monaco-list-row[aria-label^="${label}"]`);
+const stopped = (page: Page, text: string | RegExp): Promise<void> => page.getByText(text).first().waitFor(patience);
 
 describe('VS Code and the lab', { skip }, () => {
   let adapter: AdapterInLab;
@@ -81,11 +86,11 @@ describe('VS Code and the lab', { skip }, () => {
       await picture(page, 'hover');
 
       await scope(page, 'General').click();
-      await variable(page, /^x9\b/).dblclick();
+      await variable(page, /^x2\b/).dblclick();
       await page.locator('.debug-variables .monaco-inputbox input').fill('0x1234');
       await page.keyboard.press('Enter');
-      await variable(page, /^x9.*0x1234$/).waitFor();
-      await (await workbench.evaluate('$x9')).filter({ hasText: /4660|0x1234/ }).waitFor();
+      await variable(page, /^x2.*0x1234$/).waitFor();
+      await (await workbench.evaluate('$x2')).filter({ hasText: /4660|0x1234/ }).waitFor();
 
       await page.keyboard.press('F10');
       await stopped(page, 'Step completed');
@@ -110,18 +115,19 @@ describe('VS Code and the lab', { skip }, () => {
       const rows = page.locator('.disassembly-view .monaco-list-row');
       await rows.filter({ has: page.locator('.codicon-debug-stackframe') }).waitFor();
       await picture(page, 'disassembly');
-      const place = rows.nth((await indexOfCurrent(rows)) + 3);
-      await place.click();
-      await page.keyboard.press('F9');
-      await place.locator('.codicon-debug-breakpoint').waitFor();
+      // The first instruction goes on to the second, a branch over the header; at a click beside it a breakpoint is set.
+      const text = (await rows.filter({ has: page.locator('.codicon-debug-stackframe') }).textContent()) ?? '';
+      const pc = BigInt(/^\s*(0x[0-9a-f]{8})/.exec(text)?.[1] ?? 0);
+      const next = rows.filter({ hasText: `0x${(pc + 4n).toString(16)}` });
+      await next.click({ position: { x: 8, y: 8 } });
+      await next.locator('.codicon-debug-breakpoint').waitFor();
+      await page.keyboard.press('F5');
+      await stopped(page, /Paused on instruction breakpoint/i);
+      await picture(page, 'instruction-breakpoint');
+      // The view has the focus: one instruction.
       await page.keyboard.press('F10');
       await stopped(page, 'Step completed');
-      await page.keyboard.press('F5');
-      await page
-        .getByText(/Paused on (instruction )?breakpoint/)
-        .first()
-        .waitFor(patience);
-      await picture(page, 'instruction-breakpoint');
+      await frame(page, 'primary_entry').waitFor();
       await page.keyboard.press('Shift+F5');
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
     });
@@ -162,6 +168,56 @@ describe('VS Code and the lab', { skip }, () => {
     await vm.waitFor(new RegExp(`^[^]{${from}}[^]*GUEST-TICK \\d+[^]*GUEST-TICK \\d+`));
   });
 
+  test('function breakpoint, condition with a mode, hit count, logpoint, data breakpoint, exception filter', async () => {
+    await inTree('breakpoints', launch('guest.do=traps'), async (workbench) => {
+      const { page } = workbench;
+      // The exception filters take what room the Breakpoints view has.
+      await page.setViewportSize({ width: 1400, height: 1300 });
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      const [conditional, logged, counted] = [
+        lineOf('\tsetup_command_line(command_line);'),
+        lineOf('\tsetup_nr_cpu_ids();'),
+        lineOf('\tdo_trace_initcall_finish(fn, ret);'),
+      ];
+      await page.keyboard.press('F5');
+      await stopped(page, 'Stopped on entry');
+      await workbench.openFile('main.c');
+      // VS Code knows the modes from the first session on.
+      await workbench.breakWhen(conditional, 'Expression', 'init_task.pid == 0', 'Hardware');
+      await workbench.breakWhen(logged, 'Log Message', 'here runs {init_task.comm}');
+      await workbench.breakWhen(counted, 'Hit Count', '3');
+      await workbench.breakAtFunction('start_kernel');
+      await page.keyboard.press('F5');
+      await stopped(page, /Paused on function breakpoint/i);
+      await picture(page, 'function-breakpoint');
+      await page.keyboard.press('F5');
+      await badge(page, conditional).waitFor(patience);
+      await picture(page, 'condition');
+
+      await scope(page, 'Variables of main.c').click();
+      await variable(page, /^early_boot_irqs_disabled\b/).click({ button: 'right' });
+      await page.locator('.monaco-menu .action-item', { hasText: 'Break on Value Change' }).click();
+      await breakpoint(page, 'early_boot_irqs_disabled').waitFor();
+      await page.keyboard.press('F5');
+      await stopped(page, /Paused on data/i);
+      await page.locator('.repl', { hasText: 'here runs "swapper' }).waitFor();
+      await picture(page, 'data-breakpoint');
+      await page.keyboard.press('F5');
+      await badge(page, counted).waitFor(patience);
+      await (await workbench.evaluate('initcall_level_names')).filter({ hasText: /^\{/ }).waitFor();
+      await picture(page, 'hit-count');
+
+      await workbench.command('Remove All Breakpoints');
+      await breakpoint(page, 'kprobe').locator('.monaco-checkbox').click();
+      await page.keyboard.press('F5');
+      await stopped(page, /Paused on kprobe/i);
+      await picture(page, 'exception');
+      await page.keyboard.press('Shift+F5');
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+    });
+  });
+
   test('what is wrong in launch.json is named, with the remedy', async () => {
     await inTree('wrong', { ...launch(), cpus: 0 }, async (workbench) => {
       const { page } = workbench;
@@ -175,11 +231,3 @@ describe('VS Code and the lab', { skip }, () => {
     });
   });
 });
-
-async function indexOfCurrent(rows: Locator): Promise<number> {
-  const count = await rows.count();
-  for (let index = 0; index < count; index++) {
-    if ((await rows.nth(index).locator('.codicon-debug-stackframe').count()) > 0) return index;
-  }
-  throw new Error('no row of the disassembly is the current one');
-}

@@ -165,9 +165,37 @@ export class Workbench {
   /** Adds an expression to the Watch view. */
   async watch(expression: string): Promise<void> {
     await this.command('Run and Debug: Focus on Watch View');
-    await this.command('Debug: Add Expression');
+    const header = this.page.locator('.pane-header[aria-label^="Watch"]');
+    await header.hover();
+    await header.locator('.codicon-watch-expressions-add').click();
     await this.page.locator('.debug-watch .monaco-inputbox input').fill(expression);
     await this.page.keyboard.press('Enter');
+  }
+
+  /** Adds a function breakpoint. The Breakpoints view has to have room for it. */
+  async breakAtFunction(name: string): Promise<void> {
+    await this.command('Add Function Breakpoint');
+    await this.page.locator('.debug-breakpoints .monaco-inputbox input').fill(name);
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** Sets a breakpoint on a line of the open file that needs more than a click: a text, and perhaps a mode. */
+  async breakWhen(
+    line: number,
+    kind: 'Expression' | 'Hit Count' | 'Log Message',
+    text: string,
+    mode?: string,
+  ): Promise<void> {
+    await this.goToLine(line);
+    await this.command('Debug: Add Conditional Breakpoint');
+    const widget = this.page.locator('.breakpoint-widget');
+    await widget.locator('select').first().selectOption(kind);
+    if (mode !== undefined) await widget.locator('select').nth(1).selectOption(mode);
+    await widget.locator('.monaco-editor').click();
+    await widget.locator('.monaco-editor.focused').waitFor();
+    await this.page.keyboard.type(text);
+    await this.page.keyboard.press('Enter');
+    await widget.waitFor({ state: 'detached' });
   }
 
   /** Types an expression into the Debug Console. Returns the rows of the console. */

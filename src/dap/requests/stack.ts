@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { Gva, hex } from '../../base/address.ts';
+import { hex } from '../../base/address.ts';
 import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
 import type { StopContext } from '../../debugger/stopContext.ts';
 import type { KernelSymbols } from '../../debugger/symbols.ts';
@@ -72,12 +72,13 @@ function frameBody(shown: ShownFrame, note: string, vcpu: Vcpu, current: StopCon
   }
   // VS Code gives no focus to a top frame without a source, and an error page to one whose file is not there: its code as text
   // stands in for it.
-  const listing = listingOf(Gva(frame.pc), context);
+  const listing = listingOf(frame.lookup, context);
   const origin = place && place.line > 0 ? { origin: `${paths.local(place)}:${place.line}, which is not here` } : {};
   return {
     ...common,
     source: {
-      name: `${symbols?.describe(frame.pc) ?? hex(frame.pc)}`,
+      // The same wherever in the function: VS Code opens an editor for each name.
+      name: `${listing.name} (disassembly)`,
       sourceReference: listing.reference,
       ...origin,
     },
