@@ -44,7 +44,7 @@ export class Demo {
     }
     const chosen = await this.#workbench.confirm(
       'The demo is ready to be opened.',
-      `Its folder is ${folder}. There, F5 boots the emulated machine and stops in the kernel; README.md says what there is to see.`,
+      `In its folder, F5 boots the emulated machine and stops in the kernel; README.md says what there is to see.\n\n${folder}`,
       [newWindow, here],
     );
     if (chosen !== undefined) await this.#workbench.openWorkspace(folder, chosen === newWindow);
