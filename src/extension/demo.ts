@@ -111,10 +111,11 @@ export function announcement({ fetched, cache }: LabPlan): { readonly message: s
   const sum = (of: 'megabytes' | 'disk'): number => fetched.reduce((total, piece) => total + piece[of], 0);
   const lines = fetched.map(({ what, megabytes }) => `• ${what}, ${megabytes} MB`);
   return {
-    message: `The demo has to fetch about ${sum('megabytes')} MB of Debian and npm packages.`,
+    message: `The demo has to fetch about ${Math.ceil(sum('megabytes') / 10) * 10} MB of Debian and npm packages.`,
     detail: [
       "With them an arm64 machine with KVM is emulated here, and Debian's kernel debugged in it:",
       ...lines,
+      '',
       `All of it goes into ${cache}, where it takes ${(sum('disk') / 1000).toFixed(1)} GB; nothing is installed.`,
     ].join('\n'),
   };

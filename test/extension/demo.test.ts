@@ -81,7 +81,7 @@ describe('the demo', () => {
     assert.deepEqual(program.did, []);
     const [[message = '', detail = '', ...buttons] = []] = workbench.confirmed;
     assert.match(message, /120 MB/);
-    assert.match(detail, /a machine, 100 MB\n• a kernel, 20 MB\n.*\/cache.*1\.0 GB.*nothing is installed/s);
+    assert.match(detail, /a machine, 100 MB\n• a kernel, 20 MB\n\n.*\/cache.*1\.0 GB.*nothing is installed/s);
     assert.deepEqual(buttons, ['Fetch']);
   });
 
