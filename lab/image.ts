@@ -261,9 +261,21 @@ async function debugFiles(
 }
 
 /** What one steps through in a kernel of this architecture; the whole tree is 1.3 GB. */
-export const SOURCE_FOLDERS = ['arch/arm64', 'block', 'crypto', 'drivers/base', 'drivers/firmware', 'drivers/irqchip']
+const SOURCE_FOLDERS = ['arch/arm64', 'block', 'crypto', 'drivers/base', 'drivers/firmware', 'drivers/irqchip']
   .concat(['drivers/clocksource', 'drivers/of', 'drivers/tty', 'drivers/virtio', 'fs', 'include', 'init', 'ipc'])
   .concat(['kernel', 'lib', 'mm', 'net/core', 'net/socket.c', 'security', 'virt']);
+
+/** What `kernelSource` has: paths as the compiler and the assembler saw them, to those relative to its root. Debian builds
+ *  below the tree: the paths are relative for C, absolute for assembly. */
+export function compiledPaths(release: Release): Record<string, string> {
+  const tree = `/build/reproducible-path/linux-${release.version.replace(/-[^-]*$/, '')}`;
+  return Object.fromEntries(
+    SOURCE_FOLDERS.flatMap((path) => [
+      [path, path],
+      [`${tree}/${path}`, path],
+    ]),
+  );
+}
 
 async function assembleSource(release: Release, progress: Progress): Promise<string> {
   const name = sourceEntry(release);

@@ -36,8 +36,8 @@ export interface LabStep {
 export interface PreparedLab {
   /** Root of the kernel's sources. */
   readonly sources: string;
-  /** The folders in it that are there, as paths relative to it; not the whole tree is. */
-  readonly sourceFolders: readonly string[];
+  /** What is there of them, not the whole tree is: paths as the compiler saw them, to those relative to the root. */
+  readonly sourcePaths: Readonly<Record<string, string>>;
   /** Fields of launch.json for a guest of the lab: paths are the lab's. */
   readonly configuration: Readonly<Record<string, unknown>>;
 }

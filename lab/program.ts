@@ -4,7 +4,7 @@
  * has started, when its standard input does.
  */
 import { adapterPorts, bootAdapterLab, guestConfiguration, indexFolder, startAdapter } from './adapter.ts';
-import { hostImage, kernelSource, lkvm, SOURCE_FOLDERS, vmlinux } from './image.ts';
+import { compiledPaths, hostImage, kernelSource, lkvm, vmlinux } from './image.ts';
 import type { LabMessage, PreparedLab } from './messages.ts';
 import { plan } from './plan.ts';
 import { tool } from './tools.ts';
@@ -24,7 +24,7 @@ const tell = (message: LabMessage): void => void process.stdout.write(`${JSON.st
 const progress = (text: string): void => tell({ is: 'step', text });
 
 async function prepare(): Promise<PreparedLab> {
-  await hostImage(progress);
+  const { release } = await hostImage(progress);
   await tool('qemu-system-aarch64', progress);
   await vmlinux(progress);
   const sources = await kernelSource(progress);
@@ -32,7 +32,7 @@ async function prepare(): Promise<PreparedLab> {
   const vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
   return {
     sources,
-    sourceFolders: SOURCE_FOLDERS,
+    sourcePaths: compiledPaths(release),
     configuration: guestConfiguration(vmm, { cpus: 2, kaslr: true, parameters: 'guest.do=ticks' }),
   };
 }

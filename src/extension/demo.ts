@@ -122,9 +122,9 @@ export function announcement({ fetched, cache }: LabPlan): { readonly message: s
 }
 
 /** Where VS Code finds the lab's sources: by their link in the workspace folder, if they are open there. */
-async function sourceMapOf({ sources, sourceFolders }: PreparedLab, folder: string | undefined) {
+async function sourceMapOf({ sources, sourcePaths }: PreparedLab, folder: string | undefined) {
   const link = folder === undefined ? undefined : join(folder, sourcesLink);
   const isLinked = link !== undefined && (await realpath(link).catch(() => '')) === (await realpath(sources));
   const root = isLinked ? link : sources;
-  return Object.fromEntries(sourceFolders.map((path) => [path, join(root, path)]));
+  return Object.fromEntries(Object.entries(sourcePaths).map(([compiled, path]) => [compiled, join(root, path)]));
 }

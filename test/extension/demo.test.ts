@@ -53,7 +53,7 @@ describe('the demo', () => {
       signal.throwIfAborted();
       if (failure !== undefined) throw new LabError(failure);
     };
-    const prepared = { sources, sourceFolders: ['init', 'net/core'], configuration: fields };
+    const prepared = { sources, sourcePaths: { init: 'init', '/build/net/core': 'net/core' }, configuration: fields };
     return {
       did,
       end: () => end(),
@@ -196,7 +196,7 @@ describe('the demo', () => {
         kernel: '/lab/guest/Image',
         cpus: 8,
         console: 'internalConsole',
-        sourceMap: { init: '/mine', 'net/core': join(sources, 'net/core') },
+        sourceMap: { init: '/mine', '/build/net/core': join(sources, 'net/core') },
         debugServer: 4711,
       });
       assert.deepEqual(parseLaunch(made).ignored, []);

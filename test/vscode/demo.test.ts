@@ -47,6 +47,11 @@ test('the demo: opened by its command, booted by F5, stopped at the first instru
     await frame('start_kernel').waitFor(patience);
     await page.locator('.codicon-debug-stackframe').first().waitFor();
     await picture(page, 'demo-breakpoint');
+    // Assembly is compiled under another path than C.
+    await frame('__primary_switched').click();
+    await page.locator('.tab.active', { hasText: 'head.S' }).waitFor(patience);
+    await frame('start_kernel').click();
+    await page.locator('.tab.active', { hasText: 'main.c' }).waitFor(patience);
     // A file of the kernel that nobody has opened is found in the demo's folder.
     await page.keyboard.press('F11');
     await page.locator('.tab.active', { hasText: 'cpu.c' }).waitFor(patience);
