@@ -1,6 +1,6 @@
 // Bundles the programs of the package into dist/. koffi stays external (esbuild cannot bundle a native addon);
 // everything else is inside the bundles. dist/ is CommonJS, which both plain Node and VS Code's runtime load.
-import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
 
 rmSync('dist', { recursive: true, force: true });
@@ -9,6 +9,8 @@ writeFileSync('dist/package.json', `${JSON.stringify({ type: 'commonjs' })}\n`);
 // Capstone looks for its code beside the program it is in; only its CommonJS form can be bundled as CommonJS.
 const capstone = './node_modules/capstone-wasm/dist';
 copyFileSync(`${capstone}/capstone.wasm`, 'dist/capstone.wasm');
+// What goes into the lab as it is.
+for (const file of ['host/agent.cjs', 'host/init', 'host/main', 'guest/init']) cpSync(`lab/${file}`, `dist/${file}`);
 await build({
   entryPoints: {
     adapter: 'src/adapter.ts',
@@ -16,6 +18,7 @@ await build({
     console: 'src/console.ts',
     guardian: 'src/guardian.ts',
     indexer: 'src/indexer.ts',
+    lab: 'lab/program.ts',
     extension: 'src/extension/extension.ts',
   },
   outdir: 'dist',
@@ -24,6 +27,7 @@ await build({
   target: 'node20',
   format: 'cjs',
   external: ['koffi', 'vscode'],
+  define: { 'import.meta.dirname': '__dirname' },
   alias: { 'capstone-wasm': `${capstone}/index.cjs` },
   sourcemap: true,
   logLevel: 'warning',

@@ -1,5 +1,5 @@
 /** Running the machine's own programs during assembly. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
 export interface CommandOptions {
@@ -18,6 +18,12 @@ export class CommandError extends Error {
   }
 }
 
+const running = new Set<ChildProcess>();
+// What is fetched or unpacked for nobody ends with this process.
+process.on('exit', () => {
+  for (const child of running) child.kill();
+});
+
 /** Runs a program to its end and returns its standard output. */
 export async function command(argv: readonly string[], options: CommandOptions = {}): Promise<string> {
   const [program = '', ...args] = argv;
@@ -26,6 +32,7 @@ export async function command(argv: readonly string[], options: CommandOptions =
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.env === undefined ? {} : { env: options.env }),
   });
+  running.add(child);
   let stdout = '';
   let stderr = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -40,6 +47,8 @@ export async function command(argv: readonly string[], options: CommandOptions =
     [status, signal] = (await once(child, 'close')) as [number | null, string | null];
   } catch (cause) {
     throw new CommandError(`cannot run ${program}: ${(cause as Error).message}`, '');
+  } finally {
+    running.delete(child);
   }
   if (status === 0) return stdout;
   const tail = `${stdout.slice(-2000)}\n${stderr.slice(-2000)}`.trim();

@@ -11,7 +11,10 @@ const RELEASE = 'bookworm';
 
 /** `bookworm`, `bookworm-updates`, `bookworm-security` for whatever release this machine runs; undefined: not Debian's. */
 function releaseSuite(suite: string): string | undefined {
-  const own = /^VERSION_CODENAME=(.*)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? RELEASE;
+  const own =
+    /^VERSION_CODENAME=(.*)$/m.exec(
+      existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '',
+    )?.[1] ?? RELEASE;
   for (const base of [RELEASE, own, 'stable']) {
     const pocket = suite.startsWith(base) ? suite.slice(base.length) : undefined;
     if (pocket === '' || pocket === '-updates' || pocket === '-security') return RELEASE + pocket;
@@ -55,6 +58,25 @@ export function debianSources(files: readonly { name: string; text: string }[]):
   return ours.join('\n');
 }
 
+/** Debian's own addresses, for a machine whose apt has no archive of Debian's but the keys to it, as Ubuntu may. */
+const keys = '/usr/share/keyrings/debian-archive-keyring.gpg';
+const usualSources = `Types: deb
+URIs: http://deb.debian.org/debian
+Suites: ${RELEASE} ${RELEASE}-updates
+Components: main
+Signed-By: ${keys}
+
+Types: deb
+URIs: http://deb.debian.org/debian-security
+Suites: ${RELEASE}-security
+Components: main
+Signed-By: ${keys}
+`;
+
+/** apt can be told of Debian's archive on this machine. */
+export const hasArchive = (): boolean => machineSources() !== '' || existsSync(keys);
+
+/** Empty where apt has no archive of Debian's. */
 function machineSources(): string {
   const parts = '/etc/apt/sources.list.d';
   const paths = existsSync(parts) ? readdirSync(parts).map((name) => join(parts, name)) : [];
@@ -87,10 +109,10 @@ export class Archive {
     for (const folder of ['state/lists/partial', 'cache/archives/partial']) {
       mkdirSync(join(root, folder), { recursive: true });
     }
-    const sources = machineSources();
+    const sources = machineSources() || (existsSync(keys) ? usualSources : '');
     if (!sources) {
       throw new Error(
-        'apt knows no Debian archive on this machine: add one to /etc/apt/sources.list.d, then run this again',
+        'apt knows no Debian archive on this machine: install debian-archive-keyring, or add one to /etc/apt/sources.list.d',
       );
     }
     writeFileSync(join(root, 'debian.sources'), sources);

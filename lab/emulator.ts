@@ -6,7 +6,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { reportProgress } from './cache.ts';
+import type { Progress } from './cache.ts';
 import type { HostImage } from './image.ts';
 import { tool } from './tools.ts';
 
@@ -30,6 +30,7 @@ export interface Machine {
   forward: readonly number[];
   /** An interactive shell on this terminal instead of a captured console. */
   terminal?: { rows: number; columns: number };
+  progress: Progress;
   onConsole?: (line: string) => void;
 }
 
@@ -114,7 +115,7 @@ export class Emulator {
   }
 
   static async #start(machine: Machine): Promise<Emulator> {
-    const qemu = await tool('qemu-system-aarch64', reportProgress);
+    const qemu = await tool('qemu-system-aarch64', machine.progress);
     const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-lab-'));
     const initramfs = join(scratch, 'initramfs');
     writeFileSync(initramfs, machine.initramfs);

@@ -17,7 +17,7 @@ import { cacheEntry, cacheRoot, dropEntries, type Progress, reportProgress } fro
 import { command } from './command.ts';
 import { type Architecture, Archive, DownloadError, unpack, unpackSome } from './debian.ts';
 import { guestInitrd } from './guest.ts';
-import { lockedPackage, NODE, unpackNpm } from './npm.ts';
+import { KOFFI, KOFFI_ARM64, NODE, unpackNpm } from './npm.ts';
 import {
   abiOf,
   debugPackage,
@@ -35,7 +35,8 @@ const RECIPE = { host: 1, vmlinux: 3, source: 1 };
 export const GUEST_MODULES = ['dummy'];
 /** Further modules whose debug files are kept: large ones, to be read. */
 const READ_MODULES = ['xfs'];
-const REPOSITORY = join(import.meta.dirname, '..');
+/** What koffi is without its binaries and its sources. */
+const KOFFI_PARTS = ['package.json', 'index.cjs', 'index.js', 'indirect.cjs', 'indirect.js', 'src/koffi'];
 
 /** Where the assembled pieces are on this machine. */
 export interface HostImage {
@@ -89,9 +90,17 @@ async function assemble<T>(
   }
 }
 
+/** Names of cache entries. */
+export const hostEntry = (release: Release): string =>
+  `host-${RECIPE.host}-${release.version}-${packagesKey(release)}-node${NODE.version}-koffi${KOFFI.version}`;
+export const debugEntry = (release: Release, architecture: Architecture = 'arm64'): string =>
+  `${debugKind(architecture)}-${RECIPE.vmlinux}-${release.version}`;
+export const sourceEntry = (release: Release): string => `source-${RECIPE.source}-${release.version}`;
+const debugKind = (architecture: Architecture): string =>
+  architecture === 'arm64' ? 'vmlinux' : `vmlinux.${architecture}`;
+
 async function assembleHost(release: Release, progress: Progress): Promise<HostImage> {
-  const koffi = lockedPackage(REPOSITORY, '@koromix/koffi-linux-arm64');
-  const name = `host-${RECIPE.host}-${release.version}-${packagesKey(release)}-node${NODE.version}-koffi${koffi.version}`;
+  const name = hostEntry(release);
   const folder = await cacheEntry(name, async (scratch) => {
     const root = join(scratch, 'root');
     const downloads = join(scratch, 'downloads');
@@ -101,17 +110,12 @@ async function assembleHost(release: Release, progress: Progress): Promise<HostI
     const debs = await archive.download([imagePackage(release), ...release.packages], downloads);
     progress('unpacking them');
     for (const deb of debs) await unpack(deb, root);
-    progress(`fetching ${NODE.name} ${NODE.version} and ${koffi.name} ${koffi.version}`);
+    progress(`fetching ${NODE.name} ${NODE.version} and ${KOFFI_ARM64.name} ${KOFFI_ARM64.version}`);
     const modules = join(root, 'node_modules');
-    for (const name of [koffi.name, 'koffi']) mkdirSync(join(modules, name), { recursive: true });
+    for (const { name } of [KOFFI, KOFFI_ARM64]) mkdirSync(join(modules, name), { recursive: true });
     await unpackNpm(NODE, downloads, join(root, 'usr'), ['bin/node']);
-    await unpackNpm(koffi, downloads, join(modules, koffi.name));
-    // koffi's own part is of no architecture: as npm installed it here.
-    for (const part of ['package.json', 'index.cjs', 'index.js', 'indirect.cjs', 'indirect.js', 'src/koffi']) {
-      await command(['cp', '--parents', '-r', part, join(modules, 'koffi')], {
-        cwd: join(REPOSITORY, 'node_modules/koffi'),
-      });
-    }
+    await unpackNpm(KOFFI_ARM64, downloads, join(modules, KOFFI_ARM64.name));
+    await unpackNpm(KOFFI, downloads, join(modules, KOFFI.name), KOFFI_PARTS);
     layOut(root, scratch, release);
     progress('writing the disk image');
     await makeExt4(root, join(scratch, 'disk.ext4'), progress);
@@ -225,8 +229,7 @@ async function debugFiles(
   progress: Progress,
   finish?: (content: string, scratch: string) => Promise<void>,
 ): Promise<DebugFiles> {
-  const kind = architecture === 'arm64' ? 'vmlinux' : `vmlinux.${architecture}`;
-  const name = `${kind}-${RECIPE.vmlinux}-${release.version}`;
+  const name = debugEntry(release, architecture);
   const abi = abiOf(release, architecture);
   const folder = await cacheEntry(name, async (scratch) => {
     progress(`fetching ${debugPackage(release, architecture)} (260 MB and more)`);
@@ -249,7 +252,7 @@ async function debugFiles(
     for (const path of [downloads, unpacked]) rmSync(path, { recursive: true });
     await finish?.(content, scratch);
   });
-  dropOlder(kind, name);
+  dropOlder(debugKind(architecture), name);
   return {
     file: join(folder, 'content/vmlinux'),
     modules: join(folder, 'content/modules'),
@@ -262,8 +265,20 @@ const SOURCE_FOLDERS = ['arch/arm64', 'block', 'crypto', 'drivers/base', 'driver
   .concat(['drivers/clocksource', 'drivers/of', 'drivers/tty', 'drivers/virtio', 'fs', 'include', 'init', 'ipc'])
   .concat(['kernel', 'lib', 'mm', 'net/core', 'net/socket.c', 'security', 'virt']);
 
+/** What `kernelSource` has: paths as the compiler and the assembler saw them, to those relative to its root. Debian builds
+ *  below the tree: the paths are relative for C, absolute for assembly. */
+export function compiledPaths(release: Release): Record<string, string> {
+  const tree = `/build/reproducible-path/linux-${release.version.replace(/-[^-]*$/, '')}`;
+  return Object.fromEntries(
+    SOURCE_FOLDERS.flatMap((path) => [
+      [path, path],
+      [`${tree}/${path}`, path],
+    ]),
+  );
+}
+
 async function assembleSource(release: Release, progress: Progress): Promise<string> {
-  const name = `source-${RECIPE.source}-${release.version}`;
+  const name = sourceEntry(release);
   const folder = await cacheEntry(name, async (scratch) => {
     progress(`fetching ${sourcePackage(release)} (140 MB)`);
     const downloads = join(scratch, 'downloads');

@@ -14,6 +14,7 @@
  * The root is writable and lives in memory. There is no network but the forwarded ports.
  */
 import { createInterface } from 'node:readline';
+import { type Progress, reportProgress } from './cache.ts';
 import { Emulator, type LabCpu } from './emulator.ts';
 import type { Order, Report } from './host/protocol.ts';
 import { hostImage, vmlinux } from './image.ts';
@@ -38,6 +39,8 @@ export interface LabOptions {
   vmlinux?: boolean;
   /** What the host's kernel and QEMU say; only errors, as a rule. */
   onConsole?: (line: string) => void;
+  /** What the assembly of the cache is doing; lines on standard error unless told. */
+  progress?: Progress;
   /** Milliseconds until the lab has to be ready; 300 s unless told. */
   timeout?: number;
 }
@@ -292,8 +295,9 @@ export async function shellInLab(options: LabOptions = {}): Promise<void> {
 }
 
 async function startMachine(options: LabOptions, terminal?: { rows: number; columns: number }): Promise<Emulator> {
-  const image = await hostImage();
-  const debugDisk = options.vmlinux ? (await vmlinux()).disk : undefined;
+  const progress = options.progress ?? reportProgress;
+  const image = await hostImage(progress);
+  const debugDisk = options.vmlinux ? (await vmlinux(progress)).disk : undefined;
   return Emulator.start({
     cpu: options.cpu ?? 'neoverse-n1',
     smp: options.smp ?? 2,
@@ -301,6 +305,7 @@ async function startMachine(options: LabOptions, terminal?: { rows: number; colu
     image,
     initramfs: hostInitramfs(image, options.files ?? {}),
     forward: options.forward ?? [],
+    progress,
     ...(debugDisk === undefined ? {} : { debugDisk }),
     ...(terminal === undefined ? {} : { terminal }),
     ...(options.onConsole === undefined ? {} : { onConsole: options.onConsole }),

@@ -1,5 +1,4 @@
 /** Packages from the npm registry for the lab's architecture, which `npm install` on this machine leaves out. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { command } from './command.ts';
 
@@ -17,15 +16,17 @@ export const NODE: NpmPackage = {
   integrity: 'sha512-l3DAHZreylo+p9QXDtsOrjG2JXJqVzYXnAGmIQNOUNARcMppTO2cmewVQP+36tjJnSE+dzpMNtgW+c3oiDvXtA==',
 };
 
-/** A package of another platform as package-lock.json pins it. */
-export function lockedPackage(repository: string, name: string): NpmPackage {
-  const lock = JSON.parse(readFileSync(join(repository, 'package-lock.json'), 'utf8')) as {
-    packages: Record<string, { version?: string; integrity?: string }>;
-  };
-  const entry = lock.packages[`node_modules/${name}`];
-  if (!entry?.version || !entry.integrity) throw new Error(`package-lock.json does not pin ${name}: run npm install`);
-  return { name, version: entry.version, integrity: entry.integrity };
-}
+/** koffi and its binary for arm64, as package-lock.json pins them: it is not there in the installed extension. */
+export const KOFFI: NpmPackage = {
+  name: 'koffi',
+  version: '3.3.4',
+  integrity: 'sha512-31Vr+LM+w1dEsNcOJtJWvYyUTjVc/SWOxNDZJxfhsBC6qZ5YVn98n5x1oBbDq5skxCbWD4SByJpNmq63fvg9Aw==',
+};
+export const KOFFI_ARM64: NpmPackage = {
+  name: '@koromix/koffi-linux-arm64',
+  version: '3.3.4',
+  integrity: 'sha512-k6FPjEYDioyVihUqvRFX4QZK0RL/Rrn4xPEzrKxODxgLAUXlhBTut391zPzgsMcArXgN4YTuS11M/kxmA5s+Fg==',
+};
 
 /** Downloads a package with npm, which checks the integrity on arrival, and unpacks `members` of it into `folder`. */
 export async function unpackNpm(

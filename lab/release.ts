@@ -32,14 +32,23 @@ export function packagesKey(release: Release): string {
   return createHash('sha256').update(release.packages.join('\n')).digest('hex').slice(0, 12);
 }
 
+/** The release in use; undefined before the first assembly. */
+export function knownRelease(): Release | undefined {
+  const path = releasePath();
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Release) : undefined;
+}
+
+const releasePath = (): string => labCache('release.json');
+
 /** The release in use; resolved from Debian's archive when there is none yet, or `renew` is set. */
 export async function resolveRelease(progress: Progress, renew = false): Promise<Release> {
-  const path = labCache('release.json');
-  const read = (): Release => JSON.parse(readFileSync(path, 'utf8')) as Release;
-  if (existsSync(path) && !renew) return read();
+  const path = releasePath();
+  const known = renew ? undefined : knownRelease();
+  if (known) return known;
   mkdirSync(labCache(), { recursive: true });
   return withLock(labCache('locks', 'release'), async () => {
-    if (existsSync(path) && !renew) return read();
+    const made = renew ? undefined : knownRelease(); // by another process, meanwhile
+    if (made) return made;
     const archive = new Archive('arm64', progress);
     await archive.update();
     const image = (await archive.depends(META_PACKAGE)).find((name) => name.startsWith('linux-image-'));

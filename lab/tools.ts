@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, readdirSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { cacheEntry, type Progress } from './cache.ts';
-import { Archive, unpack } from './debian.ts';
+import { type Architecture, Archive, unpack } from './debian.ts';
 
 /** A machine's own compiler is in another package than that of the others. */
 function compilerFor(machine: NodeJS.Architecture, cross: string): string {
@@ -36,7 +36,8 @@ export interface ToolCommand {
   env: NodeJS.ProcessEnv;
 }
 
-function onPath(name: string): string | undefined {
+/** A program of this machine. */
+export function onPath(name: string): string | undefined {
   // Superusers' folders are left out of some users' PATH.
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   return folders
@@ -52,13 +53,22 @@ function onPath(name: string): string | undefined {
 }
 
 /** `KVM_DEBUG_LAB_TOOLS=cache` ignores installed programs, to try what a bare machine does. */
+const installedTool = (name: Tool): string | undefined =>
+  process.env.KVM_DEBUG_LAB_TOOLS === 'cache' ? undefined : onPath(name);
+
+const architectureHere = (): Architecture => (process.arch === 'x64' ? 'amd64' : 'arm64');
+
+/** Name of the cache entry that a tool is, or would be, in; undefined when it is installed. */
+export const toolEntry = (name: Tool): string | undefined =>
+  installedTool(name) === undefined ? `tool-${name}-${architectureHere()}` : undefined;
+
 export async function tool(name: Tool, progress: Progress): Promise<ToolCommand> {
-  const installed = process.env.KVM_DEBUG_LAB_TOOLS === 'cache' ? undefined : onPath(name);
+  const installed = installedTool(name);
   if (installed) return { argv: [installed], env: process.env };
   if (process.arch !== 'x64' && process.arch !== 'arm64') {
     throw new Error(`install ${PACKAGES[name]}: the lab brings its own only to x86-64 and arm64 machines`);
   }
-  const architecture = process.arch === 'x64' ? 'amd64' : 'arm64';
+  const architecture = architectureHere();
   const folder = await cacheEntry(`tool-${name}-${architecture}`, async (scratch) => {
     const archive = new Archive(architecture, progress);
     await archive.update();

@@ -15,7 +15,7 @@ const allowed: readonly [from: RegExp, to: RegExp][] = [
   [below('debugger'), below('base', 'arch', 'symbols', 'target', 'linux')],
   [below('dap'), below('base', 'arch', 'symbols', 'target', 'linux', 'debugger')],
   [below('command'), below('base', 'symbols', 'debugger')],
-  [below('extension'), /^dap\/arguments\.ts$/],
+  [below('extension'), /^(dap\/arguments|\.\.\/lab\/messages)\.ts$/],
   [/^guardian\.ts$/, below('base', 'arch', 'target/kvm')], // small on purpose: it has to outlive the adapter
   [/^indexer\.ts$/, below('base', 'symbols')],
   [/^[^/]+\.ts$/, /./],
@@ -56,6 +56,12 @@ test('the lab is a part of the product: it imports no package and no test', () =
     assert.match(to ?? name, /^(node:|[^.])|^\.\.\/src\/(base|symbols)\//, `lab/${from} must not import ${name}`);
     assert.ok(to !== undefined || name.startsWith('node:'), `lab/${from} imports ${name}`);
   }
+});
+
+test('the extension takes only types from the lab: its code is in dist/lab.js', () => {
+  const fromLab = imports.filter(({ to }) => to?.startsWith('../lab/'));
+  assert.ok(fromLab.length > 0);
+  for (const { from, typeOnly } of fromLab) assert.ok(typeOnly, `src/${from}`);
 });
 
 test('vscode and koffi have one home each', () => {

@@ -71,7 +71,8 @@ function common(fields: Fields): Settings {
   };
 }
 
-/** What VS Code itself reads from a configuration and passes on (its debug.ts, IConfig and IDebugConfiguration). */
+/** What VS Code itself reads from a configuration and passes on (its debug.ts, IConfig and IDebugConfiguration), and what
+ *  the extension does. */
 const clientFields: ReadonlySet<string> = new Set([
   'type',
   'request',
@@ -85,6 +86,7 @@ const clientFields: ReadonlySet<string> = new Set([
   'serverReadyAction',
   'suppressMultipleSessionWarning',
   'linux',
+  'lab',
 ]);
 
 const ignored = (fields: Fields): readonly string[] =>

@@ -1,5 +1,6 @@
 import type { DebugConfiguration, DebugConfigurationProvider, WorkspaceFolder } from 'vscode';
 import { initialConfigurations, offeredConfigurations } from './configurations.ts';
+import { type Demo, wantsLab } from './demo.ts';
 import { FirstLaunch } from './firstLaunch.ts';
 import { folderPath } from './folderPath.ts';
 import { findKernelTree, type KernelTree } from './kernelTree.ts';
@@ -14,7 +15,11 @@ const treeOf = async (folder: WorkspaceFolder | undefined): Promise<KernelTree |
 
 /** Makes configurations and completes them from what is on this machine. The adapter checks the fields itself, because it
  *  has other clients too. `path`: as $PATH. */
-export function configurationProvider(workbench: Workbench, path: string | undefined): DebugConfigurationProvider {
+export function configurationProvider(
+  workbench: Workbench,
+  path: string | undefined,
+  demo: Pick<Demo, 'session'>,
+): DebugConfigurationProvider {
   const firstLaunch = new FirstLaunch(workbench, path);
   const missingFields = new MissingFields(workbench, path);
   return {
@@ -30,7 +35,8 @@ export function configurationProvider(workbench: Workbench, path: string | undef
 
     // Not earlier: paths may hold variables, and the preLaunchTask may be what builds the kernel or starts the VM.
     async resolveDebugConfigurationWithSubstitutedVariables(folder, configuration) {
-      const filled = await missingFields.fill(folderPath(folder), configuration);
+      const fill = wantsLab(configuration) ? demo.session.bind(demo) : missingFields.fill.bind(missingFields);
+      const filled = await fill(folderPath(folder), configuration);
       // Other clients can do nothing with a text instead of a file, so the adapter's own default is another.
       return filled && { missingSources: 'disassembly', ...filled };
     },

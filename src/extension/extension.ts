@@ -2,9 +2,11 @@ import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { configurationProvider, dynamicConfigurationProvider } from './configuration.ts';
 import { attachConfiguration } from './configurations.ts';
+import { Demo } from './demo.ts';
 import { folderPath } from './folderPath.ts';
 import { GuestCommands } from './guestCommands.ts';
 import { GuestStatusItem } from './guestStatus.ts';
+import { LabProgram } from './labProgram.ts';
 import { checkMachine, machineReport, thisMachine } from './machine.ts';
 import { Reports } from './reports.ts';
 import { SessionLog } from './sessionLog.ts';
@@ -15,9 +17,11 @@ export function activate(context: vscode.ExtensionContext): void {
   const path = process.env.PATH;
   const reports = new Reports();
   const log = new SessionLog(context.extension.packageJSON.version);
+  const lab = new LabProgram(context.asAbsolutePath(join('dist', 'lab.js')));
+  const demo = new Demo(vscodeWorkbench, lab, join(context.globalStorageUri.fsPath, 'demo'));
   const dynamic = vscode.DebugConfigurationProviderTriggerKind.Dynamic;
   context.subscriptions.push(
-    vscode.debug.registerDebugConfigurationProvider('kvm', configurationProvider(vscodeWorkbench, path)),
+    vscode.debug.registerDebugConfigurationProvider('kvm', configurationProvider(vscodeWorkbench, path, demo)),
     vscode.debug.registerDebugConfigurationProvider('kvm', dynamicConfigurationProvider(path), dynamic),
     // A process of its own: the adapter traces the VMM from its main thread and blocks there while it injects system
     // calls, which the extension host must not. VS Code itself handles `debugServer` and does not ask then.
@@ -40,6 +44,8 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.commands.registerCommand('kvm.checkMachine', async () =>
       reports.show('This Machine.md', machineReport(await checkMachine(thisMachine()))),
     ),
+    demo,
+    vscode.commands.registerCommand('kvm.openDemo', () => demo.open()),
     new GuestStatusItem(),
     new GuestCommands(reports).register(),
   );

@@ -38,7 +38,7 @@ async function architecture({ architecture: name }: Machine): Promise<Check> {
     verdict: 'bad',
     finding: `${name}: guests can only be debugged on arm64 so far`,
     remedy:
-      'Open the folder on an arm64 machine (Remote - SSH), or run the adapter there and name its port in "debugServer".',
+      'Open the folder on an arm64 machine (Remote - SSH), or run the adapter there and name its port in "debugServer". "KVM Debug: Open the Demo" shows the debugger here, on an emulated one.',
   };
 }
 

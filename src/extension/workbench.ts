@@ -14,18 +14,46 @@ export interface Option<Value> {
 export interface Workbench {
   /** A dialog with a button for each choice. */
   ask(message: string, choices: readonly string[]): Promise<string | undefined>;
+  /** The same, where nothing is wrong. */
+  confirm(message: string, detail: string, choices: readonly string[]): Promise<string | undefined>;
+  /** A dialog that says why something was not done. */
+  fail(message: string, detail: string): Promise<void>;
+  /** A notification while `work` lasts, with what it is at, and a button that aborts its signal. */
+  progress<Value>(
+    title: string,
+    work: (step: (text: string) => void, signal: AbortSignal) => Promise<Value>,
+  ): Promise<Value>;
   /** A notification that nothing waits for, with a button that opens launch.json. */
   tell(message: string): void;
   choose<Value>(title: string, options: readonly Option<Value>[]): Promise<Value | undefined>;
   chooseFile(title: string, folder: string | undefined): Promise<string | undefined>;
   pickVmm(): Promise<PickedVm | undefined>;
   openFolder(): Promise<void>;
+  /** Opens a folder as the workspace of this window, or of a new one. */
+  openWorkspace(folder: string, inNewWindow: boolean): Promise<void>;
   /** The workspace's folders on this machine. */
   folders(): readonly string[];
 }
 
 export const vscodeWorkbench: Workbench = {
   ask: async (message, choices) => await vscode.window.showWarningMessage(message, { modal: true }, ...choices),
+
+  confirm: async (message, detail, choices) =>
+    await vscode.window.showInformationMessage(message, { modal: true, detail }, ...choices),
+
+  async fail(message, detail) {
+    await vscode.window.showErrorMessage(message, { modal: true, detail });
+  },
+
+  progress: async (title, work) =>
+    await vscode.window.withProgress(
+      { location: vscode.ProgressLocation.Notification, title, cancellable: true },
+      (progress, token) => {
+        const controller = new AbortController();
+        token.onCancellationRequested(() => controller.abort());
+        return work((message) => progress.report({ message }), controller.signal);
+      },
+    ),
 
   tell(message) {
     const openLaunchJson = 'Open launch.json';
@@ -53,6 +81,13 @@ export const vscodeWorkbench: Workbench = {
     }),
 
   openFolder: async () => await vscode.commands.executeCommand('workbench.action.files.openFolder'),
+
+  async openWorkspace(folder, inNewWindow) {
+    await vscode.commands.executeCommand('vscode.openFolder', vscode.Uri.file(folder), {
+      forceNewWindow: inNewWindow,
+      forceReuseWindow: !inNewWindow,
+    });
+  },
 
   folders: () => (vscode.workspace.workspaceFolders ?? []).flatMap((folder) => folderPath(folder) ?? []),
 };

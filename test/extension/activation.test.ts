@@ -94,6 +94,7 @@ function activate() {
   module.exports.activate?.({
     subscriptions,
     extension: { packageJSON: manifest },
+    globalStorageUri: { fsPath: '/storage' },
     asAbsolutePath: (path: string) => `/extension/${path}`,
   });
   return { commands, providers, adapters, subscriptions, alive };

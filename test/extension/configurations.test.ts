@@ -87,12 +87,16 @@ describe('configurations that are offered', () => {
     const workspace = (scheme = 'file') =>
       ({ uri: { scheme, fsPath: folder.path }, name: 'w', index: 0 }) as unknown as WorkspaceFolder;
     const token = {} as CancellationToken;
+    /** The demo, which takes every configuration for its own. */
+    const demo = {
+      session: async (folder: string | undefined) => ({ type: 'kvm', request: 'launch', name: `lab, ${folder}` }),
+    };
     const bare = (fields: object): DebugConfiguration => fields as DebugConfiguration;
 
     it('as the first launch.json and in the list of the Run view', async () => {
       folder.build();
       const path = folder.programs('qemu-system-aarch64');
-      const provider = configurationProvider(new ScriptedWorkbench(), path);
+      const provider = configurationProvider(new ScriptedWorkbench(), path, demo);
       const initial = await provider.provideDebugConfigurations?.(workspace(), token);
       assert.deepEqual(initial, initialConfigurations(await tree(), 'qemu'));
       const dynamic = dynamicConfigurationProvider(path);
@@ -104,7 +108,7 @@ describe('configurations that are offered', () => {
 
     it('are made before variables are substituted only where there is no launch.json', async () => {
       folder.build();
-      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'));
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'), demo);
       const made = await provider.resolveDebugConfiguration?.(workspace(), bare({ noDebug: true }), token);
       assert.deepEqual([made?.request, made?.noDebug, made?.vmm], ['launch', true, 'kvmtool']);
       for (const given of [
@@ -118,16 +122,33 @@ describe('configurations that are offered', () => {
 
     it('are completed once variables are substituted', async () => {
       folder.build();
-      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'));
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'), demo);
       const given = bare({ type: 'kvm', request: 'launch', name: 'x' });
       const resolve = provider.resolveDebugConfigurationWithSubstitutedVariables?.bind(provider);
       assert.equal((await resolve?.(workspace(), given, token))?.vmm, 'kvmtool');
       assert.equal(await resolve?.(workspace('vscode-vfs'), given, token), undefined);
     });
 
+    it("are the demo's where they ask for its lab, and name no other adapter", async () => {
+      folder.build();
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'), demo);
+      const resolve = provider.resolveDebugConfigurationWithSubstitutedVariables?.bind(provider);
+      const given = { type: 'kvm', request: 'launch', name: 'x' };
+      const nameWith = async (fields: object) => (await resolve?.(workspace(), { ...given, ...fields }, token))?.name;
+      assert.equal(await nameWith({ lab: true }), `lab, ${folder.path}`);
+      assert.equal((await resolve?.(workspace(), { ...given, lab: true }, token))?.missingSources, 'disassembly');
+      for (const fields of [
+        { lab: false },
+        { lab: true, debugServer: 4711 },
+        { lab: true, request: 'attach', pid: 1 },
+      ]) {
+        assert.equal(await nameWith(fields), 'x');
+      }
+    });
+
     it('without a kernel nothing starts, or launch.json opens', async () => {
       const open = (button: string) => {
-        const provider = configurationProvider(new ScriptedWorkbench({ button }), '');
+        const provider = configurationProvider(new ScriptedWorkbench({ button }), '', demo);
         return provider.resolveDebugConfiguration?.(workspace(), bare({}), token);
       };
       assert.equal(await open('Create launch.json'), null);

@@ -8,11 +8,21 @@ export class ScriptedWorkbench implements Workbench {
   readonly told: string[] = [];
   readonly choices: string[][] = [];
   openedFolder = false;
+  /** Dialogs that ask or fail: message, detail, buttons. */
+  readonly confirmed: (readonly string[])[] = [];
+  readonly failures: (readonly string[])[] = [];
+  /** Titles, each followed by the steps that were shown. */
+  readonly progressed: string[] = [];
+  readonly opened: { readonly folder: string; readonly inNewWindow: boolean }[] = [];
 
   constructor(
     private readonly user: {
       /** The button pressed; Escape otherwise. */
       readonly button?: string;
+      /** Where there is more than one dialog. */
+      readonly buttons?: readonly string[];
+      /** The step at which progress is cancelled. */
+      readonly cancelsAt?: string;
       readonly choice?: number;
       readonly file?: string;
       readonly vm?: PickedVm;
@@ -23,6 +33,32 @@ export class ScriptedWorkbench implements Workbench {
   async ask(message: string, choices: readonly string[]): Promise<string | undefined> {
     this.asked.push([message, ...choices]);
     return choices.find((choice) => choice === this.user.button);
+  }
+
+  async confirm(message: string, detail: string, choices: readonly string[]): Promise<string | undefined> {
+    this.confirmed.push([message, detail, ...choices]);
+    return choices.find((choice) => this.user.buttons?.includes(choice) || choice === this.user.button);
+  }
+
+  async fail(message: string, detail: string): Promise<void> {
+    this.failures.push([message, detail]);
+  }
+
+  progress<Value>(
+    title: string,
+    work: (step: (text: string) => void, signal: AbortSignal) => Promise<Value>,
+  ): Promise<Value> {
+    this.progressed.push(title);
+    const controller = new AbortController();
+    const step = (text: string): void => {
+      this.progressed.push(text);
+      if (text === this.user.cancelsAt) controller.abort();
+    };
+    return work(step, controller.signal);
+  }
+
+  async openWorkspace(folder: string, inNewWindow: boolean): Promise<void> {
+    this.opened.push({ folder, inNewWindow });
   }
 
   tell(message: string): void {

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { cacheEntry, labCache } from '../../lab/cache.ts';
 import { Cpio } from '../../lab/cpio.ts';
 import { debianSources } from '../../lab/debian.ts';
+import { KOFFI, KOFFI_ARM64 } from '../../lab/npm.ts';
 
 describe('cache entries', () => {
   const previous = process.env.XDG_CACHE_HOME;
@@ -92,4 +93,12 @@ test('cpio: folders above come first, names and data are padded, a trailer ends 
   const names = [...text.matchAll(/070701[0-9a-f]{104}([^~]+)~/g)].map(([, name]) => name);
   assert.deepEqual(names, ['a', 'a/b', 'TRAILER!!!']);
   assert.match(text, /070701[0-9a-f]{8}000081a4.*a\/b~+data!~{3}070701/s);
+});
+
+test("koffi in the lab is the repository's, of the same version and integrity", () => {
+  const lock = JSON.parse(readFileSync(join(import.meta.dirname, '../../package-lock.json'), 'utf8'));
+  for (const { name, version, integrity } of [KOFFI, KOFFI_ARM64]) {
+    const locked = lock.packages[`node_modules/${name}`];
+    assert.deepEqual({ version, integrity }, { version: locked.version, integrity: locked.integrity }, name);
+  }
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -32,13 +32,15 @@ test('the VSIX holds the programs, koffi, what package.json refers to, and nothi
     ...steps.sort(),
   ]);
   const bundles = files.filter((file) => file.startsWith('dist/'));
-  const built = readdirSync(join(repository, 'dist')).filter((file) => !file.endsWith('.map'));
-  assert.deepEqual(bundles.sort(), built.map((file) => `dist/${file}`).sort());
+  const built = readdirSync(join(repository, 'dist'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.endsWith('.map'))
+    .map(({ parentPath, name }) => relative(repository, join(parentPath, name)));
+  assert.deepEqual(bundles.sort(), built.sort());
   const syntaxes = readdirSync(join(repository, 'syntaxes')).map((file) => `syntaxes/${file}`);
   assert.deepEqual(files.filter((file) => file.startsWith('syntaxes/')).sort(), syntaxes.sort());
 });
 
-test('what the VSIX holds is enough: koffi loads and the adapter starts', () => {
+test('what the VSIX holds is enough: koffi loads, the adapter and the lab start', () => {
   const folder = mkdtempSync(join(tmpdir(), 'kvm-debug-vsix-'));
   try {
     for (const file of files) cpSync(join(repository, file), join(folder, file));
@@ -47,6 +49,9 @@ test('what the VSIX holds is enough: koffi loads and the adapter starts', () => 
     const callLibc = `require('node:module').createRequire(${JSON.stringify(adapter)})('koffi').load('libc.so.6').func('int getpid()')()`;
     assert.equal(node('-p', `${callLibc} === process.pid`), 'true\n');
     assert.match(node(adapter, '--help'), /--listen/);
+    const plan = JSON.parse(node(join(folder, 'dist/lab.js'), 'plan'));
+    assert.equal(plan.refusal, undefined);
+    assert.match(plan.cache, /kvm-debug$/);
   } finally {
     rmSync(folder, { recursive: true });
   }
