@@ -25,6 +25,10 @@ await build({
   format: 'cjs',
   external: ['koffi', 'vscode'],
   alias: { 'capstone-wasm': `${capstone}/index.cjs` },
+  // Names stay, and lines: they are what the stack in a bug report has.
+  minifySyntax: true,
+  minifyWhitespace: true,
+  lineLimit: 120,
   sourcemap: true,
   logLevel: 'warning',
 });

@@ -32,15 +32,6 @@ const BROWSER_OPTIONS = [
   ...['--disable-component-update', '--disable-sync'],
 ];
 
-/** Makes the VSIX from dist/ as `npm run package` does. Returns its path in `folder`. */
-export async function makeVsix(repository: string, folder: string): Promise<string> {
-  const file = join(folder, 'kvm-debug.vsix');
-  const vsce = join(repository, 'node_modules/.bin/vsce');
-  const options = ['--target', `linux-${process.arch}`, '--allow-missing-repository', '--no-rewrite-relative-links'];
-  await command([vsce, 'package', ...options, '--out', file], { cwd: repository });
-  return file;
-}
-
 export class Workbench {
   readonly #server: ChildProcess;
   readonly #browser: Browser;
