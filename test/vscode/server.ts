@@ -9,7 +9,7 @@ import { command } from '../lab/command.ts';
 import type { Installation } from './installation.ts';
 
 /** What would cover or move what the tests look at. */
-const SETTINGS = {
+export const SETTINGS = {
   'security.workspace.trust.enabled': false,
   'workbench.startupEditor': 'none',
   'workbench.reduceMotion': 'on',
