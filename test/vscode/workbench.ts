@@ -103,7 +103,7 @@ export class Workbench {
   async command(title: string): Promise<void> {
     await this.page.keyboard.press('F1');
     await this.page.locator('.quick-input-widget input').fill(`>${title}`);
-    const label = this.page.locator('.quick-input-list .label-name', { hasText: new RegExp(`^${title}$`) });
+    const label = this.page.locator('.label-name', { hasText: new RegExp(`^${title}$`) });
     await this.page.locator('.quick-input-list .monaco-list-row', { has: label }).first().click();
   }
 
