@@ -29,6 +29,10 @@ await build({
   external: ['koffi', 'vscode'],
   define: { 'import.meta.dirname': '__dirname' },
   alias: { 'capstone-wasm': `${capstone}/index.cjs` },
+  // Names stay, and lines: they are what the stack in a bug report has.
+  minifySyntax: true,
+  minifyWhitespace: true,
+  lineLimit: 120,
   sourcemap: true,
   logLevel: 'warning',
 });

@@ -10,6 +10,7 @@ import { bootLab, hostImage, type LabCpu, type LabOptions, vmlinux } from '../..
 import { tool } from '../../lab/tools.ts';
 import { SymbolFile } from '../../src/symbols/image.ts';
 import { labGdb } from '../lab/gdb.ts';
+import { extensionRows } from './extension.ts';
 import type { BenchPlan } from './program.ts';
 import type { RunControlPlan } from './runControl.ts';
 import { type Row, rowMark, table } from './samples.ts';
@@ -18,7 +19,7 @@ import type { GuestFiles } from './vms.ts';
 
 /** What runs where guests run, and what needs no guest. */
 const guestGroups = ['target', 'steps', 'exits', 'run-control'] as const;
-const groups = [...guestGroups, 'symbols'] as const;
+const groups = [...guestGroups, 'symbols', 'extension'] as const;
 const usage = `Usage: npm run bench -- [OPTIONS] [GROUP…]
 Measures in the lab, and natively where /dev/kvm runs arm64 guests.
   target       injected ioctls, registers, memory
@@ -26,6 +27,7 @@ Measures in the lab, and natively where /dev/kvm runs arm64 guests.
   exits        the VMM's exits per second, attached and not
   run-control  next, conditional breakpoints, stacks and pauses through the adapter, against gdb on QEMU's stub
   symbols      questions to a kernel's debug information, against gdb
+  extension    activation in VS Code's server, against its own debugger; sizes of the bundles
   --cpu NAME   the lab's CPU: neoverse-n1 (the default) or cortex-a72
   --one-cpu    keeps all that runs in the lab on one of its CPUs: steadier where this machine is busy
 `;
@@ -202,6 +204,11 @@ async function main(): Promise<void> {
   if (chosen.includes('symbols')) {
     const rows = await symbolRows();
     console.log(`\nQuestions to debug information, on this machine (load ${loadavg()[0]?.toFixed(2)} after)`);
+    console.log(table(rows));
+  }
+  if (chosen.includes('extension')) {
+    const rows = await extensionRows();
+    console.log(`\nThe extension in VS Code's server, on this machine (load ${loadavg()[0]?.toFixed(2)} after)`);
     console.log(table(rows));
   }
 }

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
 export class KernelFolder {
-  readonly path = mkdtempSync(join(tmpdir(), 'kvm-debug-kernel-'));
   #seconds = 1_700_000_000;
+
+  constructor(readonly path = mkdtempSync(join(tmpdir(), 'kvm-debug-kernel-'))) {}
 
   remove(): void {
     rmSync(this.path, { recursive: true, force: true });

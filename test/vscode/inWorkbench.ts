@@ -4,13 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { reportProgress } from '../../lab/cache.ts';
+import { makeVsix } from '../../packaging/vsix.ts';
 import { type Installation, installation } from './installation.ts';
-import { makeVsix, Workbench } from './workbench.ts';
+import { Workbench } from './workbench.ts';
 
-const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-vscode-'));
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -29,7 +28,7 @@ try {
 }
 /** Why VS Code cannot be tried here. */
 export const skip = reason;
-const vsix = installed && (await makeVsix(repository, scratch));
+const vsix = installed && (await makeVsix(process.arch === 'arm64' ? 'linux-arm64' : 'linux-x64', scratch));
 
 /** Runs `body` in a VS Code with the VSIX installed and a workspace of `files` and launch.json. */
 export async function inWorkbench(

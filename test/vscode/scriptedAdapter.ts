@@ -1,7 +1,10 @@
-/** A debug adapter on TCP (`debugServer`) that plays two stopped vCPUs, and remembers what VS Code asked. */
+/** A debug adapter that plays two stopped vCPUs, and remembers what VS Code asked: on TCP (`debugServer`), or on the
+ *  standard streams of a program. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { encodeMessage, MessageReader } from '../../src/dap/framing.ts';
 
 const BODIES: Record<string, unknown> = {
   initialize: { supportsConfigurationDoneRequest: true },
@@ -13,6 +16,18 @@ const BODIES: Record<string, unknown> = {
   },
   scopes: { scopes: [{ name: 'General', presentationHint: 'registers', variablesReference: 1, expensive: false }] },
   variables: { variables: [{ name: 'x0', value: '0x0000000040000000', variablesReference: 0 }] },
+  'kvm/status': {
+    state: 'stopped',
+    vmm: 'kvmtool',
+    pid: 4711,
+    vcpus: 2,
+    exitTrap: 'perf',
+    hardwareBreakpoints: { used: 1, total: 6 },
+    watchpoints: { used: 0, total: 4 },
+  },
+  'kvm/numberFormat': { radix: 'hexadecimal' },
+  'kvm/pageWalk': { lines: ['level 0', 'level 1'] },
+  'kvm/kernelLog': { text: '[    0.000000] Booting Linux on physical CPU 0x0\n' },
 };
 
 export class ScriptedAdapter {
@@ -24,7 +39,10 @@ export class ScriptedAdapter {
 
   private constructor(source: string) {
     this.#source = source;
-    this.#server = createServer((socket) => this.#serve(socket));
+    this.#server = createServer((socket) => {
+      this.#sockets.add(socket);
+      this.#serve(socket, socket);
+    });
   }
 
   /** `source`: the file the vCPU is stopped in, at the line of the first breakpoint. */
@@ -33,6 +51,11 @@ export class ScriptedAdapter {
     adapter.#server.listen(0, '127.0.0.1');
     await once(adapter.#server, 'listening');
     return adapter;
+  }
+
+  /** The same for one session, on streams. */
+  static onStreams(source: string, input: Readable, output: Writable): void {
+    new ScriptedAdapter(source).#serve(input, output);
   }
 
   get port(): number {
@@ -49,34 +72,30 @@ export class ScriptedAdapter {
     this.#server.close();
   }
 
-  #serve(socket: Socket): void {
-    this.#sockets.add(socket);
-    let received = Buffer.alloc(0);
-    socket.on('data', (chunk) => {
-      received = Buffer.concat([received, chunk]);
-      for (;;) {
-        const header = /^Content-Length: (\d+)\r\n\r\n/.exec(received.toString('latin1', 0, 64));
-        const end = (header?.[0].length ?? 0) + Number(header?.[1]);
-        if (!header || received.length < end) return;
-        const request = JSON.parse(received.toString('utf8', header[0].length, end)) as DebugProtocol.Request;
-        received = received.subarray(end);
+  #serve(input: Readable, output: Writable): void {
+    const reader = new MessageReader();
+    input.on('data', (chunk: Buffer) => {
+      for (const received of reader.push(chunk)) {
+        if ('malformed' in received) throw new Error(`VS Code sent ${received.malformed}`);
+        const request = received.message as unknown as DebugProtocol.Request;
         this.requests.push(request);
-        this.#answer(socket, request);
+        this.#answer(output, request);
       }
     });
   }
 
-  #answer(socket: Socket, request: DebugProtocol.Request): void {
+  #answer(output: Writable, request: DebugProtocol.Request): void {
     const send = (message: object): void => {
-      const text = JSON.stringify({ seq: this.#sequence++, ...message });
-      socket.write(`Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`);
+      output.write(encodeMessage({ seq: this.#sequence++, ...message }));
     };
     const { command, seq } = request;
     send({ type: 'response', request_seq: seq, command, success: true, body: this.#body(request) });
     const event = (name: string, body?: object): void => send({ type: 'event', event: name, body });
-    if (command === 'attach') event('initialized');
+    if (command === 'attach' || command === 'launch') event('initialized');
     if (command === 'configurationDone')
       event('stopped', { reason: 'breakpoint', threadId: 1, allThreadsStopped: true });
+    // Who has asked is told of changes: as if there had been one.
+    if (command === 'kvm/status') event(command, BODIES[command] as object);
     if (command === 'disconnect') event('terminated');
   }
 

@@ -1,53 +1,17 @@
 /** VS Code with the extension installed from its VSIX, driven through a browser as a user would. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
-import { command } from '../../lab/command.ts';
+import type { Browser, Locator, Page } from 'playwright-core';
 import type { Installation } from './installation.ts';
-
-/** What would cover or move what the tests look at. */
-const SETTINGS = {
-  'security.workspace.trust.enabled': false,
-  'workbench.startupEditor': 'none',
-  'workbench.reduceMotion': 'on',
-  'workbench.enableExperiments': false,
-  'telemetry.telemetryLevel': 'off',
-  'update.mode': 'none',
-  'extensions.autoUpdate': false,
-  'extensions.ignoreRecommendations': true,
-  'chat.disableAIFeatures': true,
-  'debug.openDebug': 'openOnSessionStart',
-  'editor.minimap.enabled': false,
-  'editor.fontFamily': 'DejaVu Sans Mono',
-  'git.enabled': false,
-};
+import { openBrowser, Server } from './server.ts';
 
 /** Milliseconds; a bound for what hangs, also on a busy machine. */
 const WAIT_LIMIT = 120_000;
 
-const BROWSER_OPTIONS = [
-  ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-  ...['--disable-component-update', '--disable-sync'],
-];
-
-/** Makes the VSIX from dist/ as `npm run package` does. Returns its path in `folder`. */
-export async function makeVsix(repository: string, folder: string): Promise<string> {
-  const file = join(folder, 'kvm-debug.vsix');
-  const vsce = join(repository, 'node_modules/.bin/vsce');
-  const options = ['--target', `linux-${process.arch}`, '--allow-missing-repository', '--no-rewrite-relative-links'];
-  await command([vsce, 'package', ...options, '--out', file], { cwd: repository });
-  return file;
-}
-
 export class Workbench {
-  readonly #server: ChildProcess;
+  readonly #server: Server;
   readonly #browser: Browser;
   readonly page: Page;
 
-  private constructor(server: ChildProcess, browser: Browser, page: Page) {
+  private constructor(server: Server, browser: Browser, page: Page) {
     this.#server = server;
     this.#browser = browser;
     this.page = page;
@@ -55,31 +19,13 @@ export class Workbench {
 
   /** Opens `workspace` in a fresh VS Code whose state is in `scratch`. */
   static async open(installed: Installation, vsix: string, workspace: string, scratch: string): Promise<Workbench> {
-    const main = join(installed.vscode, 'out/server-main.js');
-    const data = join(scratch, 'data');
-    const folders = ['--server-data-dir', scratch, '--user-data-dir', data];
-    const common = ['--accept-server-license-terms', ...folders, '--extensions-dir', join(scratch, 'extensions')];
-    for (const place of ['User', 'Machine']) {
-      mkdirSync(join(data, place), { recursive: true });
-      writeFileSync(join(data, place, 'settings.json'), JSON.stringify(SETTINGS));
-    }
-    await command([installed.node, main, ...common, '--install-extension', vsix, '--force']);
-
-    const listen = ['--host', '127.0.0.1', '--port', '0', '--without-connection-token', '--telemetry-level', 'off'];
-    // In a group of its own, which ends it: the extension host can outlive the server.
-    const server = spawn(installed.node, [main, ...common, ...listen], {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
+    const server = await Server.start(installed, scratch, { vsix });
     try {
-      const url = await served(server);
-      const { program, environment } = installed.chromium;
-      const env = Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, value ?? '']));
-      const browser = await chromium.launch({ executablePath: program, env, args: BROWSER_OPTIONS });
+      const browser = await openBrowser(installed);
       try {
         const page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
         page.setDefaultTimeout(WAIT_LIMIT);
-        await page.goto(`${url}/?folder=${encodeURIComponent(workspace)}`);
+        await page.goto(`${server.url}/?folder=${encodeURIComponent(workspace)}`);
         await page.locator('.monaco-workbench').waitFor();
         return new Workbench(server, browser, page);
       } catch (error) {
@@ -87,15 +33,14 @@ export class Workbench {
         throw error;
       }
     } catch (error) {
-      endGroup(server);
+      await server.close();
       throw error;
     }
   }
 
   async close(): Promise<void> {
     await this.#browser.close();
-    endGroup(this.#server);
-    if (this.#server.exitCode === null && this.#server.signalCode === null) await once(this.#server, 'exit');
+    await this.#server.close();
   }
 
   async openFile(name: string): Promise<void> {
@@ -205,27 +150,5 @@ export class Workbench {
     await this.page.keyboard.type(expression);
     await this.page.keyboard.press('Enter');
     return this.page.locator('.repl .monaco-list-row');
-  }
-}
-
-/** The address the server prints once it accepts connections. */
-async function served(server: ChildProcess): Promise<string> {
-  if (!server.stdout) throw new Error('the server has no output');
-  for await (const line of createInterface(server.stdout)) {
-    const address = /Web UI available at (http:\/\/[^/\s]+)/.exec(line)?.[1];
-    if (address) {
-      server.stdout.resume();
-      return address;
-    }
-  }
-  throw new Error(`VS Code's server ended (${server.signalCode ?? server.exitCode}) before it listened`);
-}
-
-function endGroup(server: ChildProcess): void {
-  if (server.pid === undefined) return;
-  try {
-    process.kill(-server.pid, 'SIGKILL');
-  } catch {
-    // The group is already gone.
   }
 }

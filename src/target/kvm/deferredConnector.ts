@@ -1,0 +1,35 @@
+// The connector that is loaded at the first guest. All of KVM's side needs koffi, a native module, which is missing in the
+// portable package; an adapter for stubs starts without it.
+import { UserError } from '../../base/errors.ts';
+import type { Connector } from '../connection.ts';
+import type { ConnectorOptions } from './connector.ts';
+
+/** What Node's two loaders call a module that is not there. */
+const missing: readonly unknown[] = ['MODULE_NOT_FOUND', 'ERR_MODULE_NOT_FOUND'];
+
+export function deferredConnector(
+  options: ConnectorOptions,
+  load: () => Promise<typeof import('./connector.ts')> = () => import('./connector.ts'),
+): Connector {
+  const connector = async (): Promise<Connector> => {
+    if (process.platform !== 'linux') {
+      throw new UserError(
+        'VMs are controlled through KVM on Linux only: install the extension on the machine where they run (Remote - SSH), or name a stub in "remote".',
+      );
+    }
+    try {
+      return (await load()).createConnector(options);
+    } catch (cause) {
+      if (!missing.includes((cause as NodeJS.ErrnoException).code)) throw cause;
+      const platform = `linux-${process.arch}`;
+      throw new UserError(
+        `VMs cannot be controlled through KVM, as this package of the extension has no native module for ${platform}: install the one for ${platform}, or name a stub in "remote".`,
+        { cause },
+      );
+    }
+  };
+  return {
+    launch: async (request, signal) => (await connector()).launch(request, signal),
+    attach: async (request, signal) => (await connector()).attach(request, signal),
+  };
+}
