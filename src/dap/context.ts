@@ -83,6 +83,8 @@ export interface RequestContext {
   /** Runs once the response is sent: for what makes events that must come behind it. */
   afterResponse(action: () => void): void;
   cancel(requestId: number): void;
+  /** Cancels the request itself. */
+  abandon(): void;
   /** Ends everything else that is under way, then lets go of the guest. The connection closes after the response. */
   endSession(terminateDebuggee: boolean | undefined): Promise<void>;
 }

@@ -178,6 +178,7 @@ export class Session {
         after.push(action);
       },
       cancel: (id) => this.#active.get(id)?.abort(),
+      abandon: () => active.abort(),
       endSession: async (terminate) => {
         this.#active.delete(this.#seqOf(active));
         await this.#endGuest(terminate);

@@ -17,8 +17,9 @@ export function openSymbols(path: string, client: Client, services: Services): O
     client.event('output', { category: 'console', output: `${text.replace(/\.?$/, '.')}\n` });
   };
   const source = services.openSymbols(path, tell);
-  const report = new ProgressReport(client, `Indexing ${basename(path)}`);
-  void index(source, report, tell);
+  const abandoned = new AbortController();
+  const report = new ProgressReport(client, `Indexing ${basename(path)}`, () => abandoned.abort());
+  void index(source, report, abandoned.signal, tell);
   return {
     source,
     close: () => {
@@ -28,11 +29,16 @@ export function openSymbols(path: string, client: Client, services: Services): O
   };
 }
 
-// Not to be cancelled: that would save a second's work of another core, and each later lookup would read the names of
-// all units instead.
-async function index(source: SessionSymbols, report: ProgressReport, tell: (text: string) => void): Promise<void> {
+/** Each later lookup reads the names of all units when the user cancels this: slow, and right. */
+async function index(
+  source: SessionSymbols,
+  report: ProgressReport,
+  abandoned: AbortSignal,
+  tell: (text: string) => void,
+): Promise<void> {
   try {
-    await source.indexNames((done, total) => report.update(done, total));
+    await source.indexNames((done, total) => report.update(done, total), abandoned);
+    if (abandoned.aborted) tell('Names are searched for without an index, which is slow: its making was cancelled');
   } catch (error) {
     tell(`Names are searched for without an index, because it could not be built: ${messageOf(error)}`);
   } finally {

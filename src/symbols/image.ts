@@ -306,11 +306,11 @@ export class SymbolFile {
 
   /** Builds the index of names, unless an earlier session has left one. Resolves when lookups use it, or the file was closed
    *  meanwhile; `progress` is told units, and nothing when there is nothing to build. Rejects when it cannot be built:
-   *  lookups then go on without it. */
-  async indexNames(progress?: Progress): Promise<void> {
+   *  lookups then go on without it, as when `abandoned` is aborted, which resolves. */
+  async indexNames(progress?: Progress, abandoned?: AbortSignal): Promise<void> {
     const { indexer } = this.indexOptions;
     if (indexer === undefined) this.names?.build(progress);
-    else await this.names?.buildInBackground(indexer, this.debugPath, progress);
+    else await this.names?.buildInBackground(indexer, this.debugPath, progress, abandoned);
   }
 
   /** The names of the debug information; undefined when there is none. Its index is built by who wants to. */

@@ -36,7 +36,7 @@ test('a client that shows progress sees the index being built', async () => {
   const progressId = events[0]?.progressId;
   assert.ok(progressId);
   assert.deepEqual(events, [
-    { event: 'progressStart', progressId, title: 'Indexing vmlinux', cancellable: false, percentage: 2 },
+    { event: 'progressStart', progressId, title: 'Indexing vmlinux', cancellable: true, percentage: 2 },
     { event: 'progressUpdate', progressId, percentage: 50 },
     { event: 'progressUpdate', progressId, percentage: 100 },
     { event: 'progressEnd', progressId },
@@ -73,6 +73,45 @@ test('a session does not wait for its index; what is under way ends with the ses
     progressEvents(refused).map(({ event }) => event),
     ['progressStart', 'progressEnd'],
   );
+});
+
+test('the index can be cancelled, and names are looked up without', async () => {
+  const untilAborted: Index = (progress, abandoned) => {
+    progress?.(1, 2);
+    return new Promise((resolve) => abandoned?.addEventListener('abort', () => resolve()));
+  };
+  const fake = await launched(indexedBy(untilAborted));
+  const progressId = progressEvents(fake)[0]?.progressId;
+  await fake.client.request('cancel', { progressId: 'another' });
+  assert.equal(progressEvents(fake).length, 1);
+  await fake.client.request('cancel', { progressId });
+  await fake.client.waitFor('progressEnd');
+  assert.match(fake.client.outputText('console'), /without an index, which is slow: its making was cancelled\.\n/);
+});
+
+test('a VM that takes its time to start is shown, and can be cancelled', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  let cancelled = false;
+  const fake = fakeSession({
+    connect: (signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          cancelled = true;
+          reject(new Error('gone'));
+        });
+      }),
+  });
+  await fake.client.request('initialize', { ...initialization, supportsProgressReporting: true });
+  const refused = fake.client.refused('launch', launchArguments);
+  await fake.client.request('cancel', {}); // the launch is under way
+  assert.deepEqual(progressEvents(fake), []);
+  context.mock.timers.tick(500);
+  const { body } = await fake.client.waitFor('progressStart');
+  assert.deepEqual([body.title, body.cancellable], ['Starting the VM', true]);
+  await fake.client.request('cancel', { progressId: body.progressId });
+  await refused;
+  assert.equal(cancelled, true);
+  await fake.client.waitFor('progressEnd');
 });
 
 /** A session on this image, whose index is built in this thread. */

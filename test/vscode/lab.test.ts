@@ -96,7 +96,7 @@ describe('VS Code and the lab', { skip }, () => {
       await stopped(page, 'Step completed');
       await picture(page, 'step');
       await page.keyboard.press('F5');
-      await page.locator('.debug-call-stack', { hasText: /running/i }).waitFor(patience);
+      await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
       await page.keyboard.press('Shift+F5');
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
     });

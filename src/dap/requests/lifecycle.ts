@@ -3,6 +3,7 @@ import { parseAttach, parseLaunch } from '../arguments.ts';
 import { capabilities } from '../capabilities.ts';
 import { debuggerOf, type Handler, type RequestContext } from '../context.ts';
 import { Guest } from '../guest.ts';
+import { ProgressReport } from '../progress.ts';
 
 export const initialize: Handler = (args, { client }) => {
   client.features.linesStartAt1 = args.boolean('linesStartAt1', true);
@@ -17,14 +18,29 @@ export const initialize: Handler = (args, { client }) => {
 export const launch: Handler = async (args, context) => {
   requireNoGuest(context);
   const configuration = parseLaunch(args.all());
-  return begin(await Guest.launch(configuration, context.client, context.services, context.signal), context);
+  return whileShown(context, 'Starting the VM', async () =>
+    begin(await Guest.launch(configuration, context.client, context.services, context.signal), context),
+  );
 };
 
 export const attach: Handler = async (args, context) => {
   requireNoGuest(context);
   const configuration = parseAttach(args.all());
-  return begin(await Guest.attach(configuration, context.client, context.services, context.signal), context);
+  return whileShown(context, 'Attaching to the VM', async () =>
+    begin(await Guest.attach(configuration, context.client, context.services, context.signal), context),
+  );
 };
+
+/** Has the client show what this request does, if it takes its time; the user may cancel it. */
+async function whileShown<T>(context: RequestContext, title: string, action: () => Promise<T>): Promise<T> {
+  const report = new ProgressReport(context.client, title, () => context.abandon());
+  report.showIfSlow();
+  try {
+    return await action();
+  } finally {
+    report.end();
+  }
+}
 
 function requireNoGuest({ guest }: RequestContext): void {
   if (guest) throw new UserError('This session has a guest already; disconnect first.');
@@ -84,5 +100,7 @@ export const terminate: Handler = async (_args, context) => {
 export const cancel: Handler = (args, context) => {
   const id = args.optionalInteger('requestId');
   if (id !== undefined) context.cancel(id);
+  const progress = args.optionalString('progressId');
+  if (progress !== undefined) ProgressReport.cancel(context.client, progress);
   return undefined;
 };

@@ -98,10 +98,16 @@ export class NameIndex {
   }
 
   /** Builds the index in a worker; `workerPath` is the bundle of indexer.ts. Resolves when `isReady`, or this was closed
-   *  meanwhile; a second call joins the first. Rejects when the worker fails; lookups then go on without an index. */
-  buildInBackground(workerPath: string | URL, imagePath: string, progress?: Progress): Promise<void> {
-    if (this.isReady) return Promise.resolve();
-    this.#building ??= this.#runWorker(workerPath, imagePath, progress);
+   *  meanwhile, or `abandoned` is aborted; a second call joins the first. Rejects when the worker fails. Lookups then go on
+   *  without an index. */
+  buildInBackground(
+    workerPath: string | URL,
+    imagePath: string,
+    progress?: Progress,
+    abandoned?: AbortSignal,
+  ): Promise<void> {
+    if (this.isReady || abandoned?.aborted) return Promise.resolve();
+    this.#building ??= this.#runWorker(workerPath, imagePath, progress, abandoned);
     return this.#building;
   }
 
@@ -188,14 +194,15 @@ export class NameIndex {
     if (units !== undefined && units.length > 0) this.dies.units.expect(units);
   }
 
-  #runWorker(workerPath: string | URL, path: string, progress?: Progress): Promise<void> {
+  #runWorker(workerPath: string | URL, path: string, progress?: Progress, abandoned?: AbortSignal): Promise<void> {
     const workerData: IndexerInput = { path, cacheFolder: this.cacheFolder };
     const worker = new Worker(workerPath, { workerData, name: 'indexer' });
     this.#worker = worker;
     worker.unref(); // nobody waits for an index to end
+    abandoned?.addEventListener('abort', () => void worker.terminate(), { once: true });
     return new Promise((resolve, reject) => {
       const failed = (error: Error): void => {
-        if (this.#isClosed) resolve();
+        if (this.#isClosed || abandoned?.aborted) resolve();
         else reject(error);
       };
       worker.on('message', (message: IndexerMessage) => {
