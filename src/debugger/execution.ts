@@ -388,9 +388,9 @@ export class Execution {
       request.kind === 'exception' ? (filterNamed(request.filter) ?? []) : [],
     );
     const [exception] = exceptions;
-    const plain = stopping.filter(({ request }) => request.kind !== 'exception').map(({ id }) => id);
-    const label = plain.length === 1 ? `breakpoint ${plain[0]}` : `breakpoints ${plain.join(', ')}`;
-    const what = [...exceptions.map((each) => each.label), ...(plain.length > 0 ? [label] : [])].join(' and ');
+    // By kind, and not by number, which no view shows.
+    const kinds = stopping.flatMap(({ request }) => (request.kind === 'exception' ? [] : [reasons[request.kind]]));
+    const what = [...exceptions.map((each) => each.label), ...new Set(kinds)].join(' and ');
     const reason = reasons[first.request.kind];
     return [{ vcpu, reason, description: `Paused on ${what}${detail}${trouble}`, breakpointIds: ids, exception }];
   }

@@ -238,7 +238,7 @@ test('simultaneous stops are all reported', async () => {
   const { body } = await fake.client.waitFor('stopped');
   assert.equal(body.reason, 'breakpoint');
   assert.deepEqual(body.hitBreakpointIds, [first.id, breakpoints[0].id]);
-  assert.match(body.description, /breakpoint 1; vCPU 1: Paused on breakpoint 2/);
+  assert.match(body.description, /Paused on breakpoint; vCPU 1: Paused on instruction breakpoint/);
   const { threads } = await fake.client.request('threads');
   assert.deepEqual(
     threads.map(({ name }: { name: string }) => name),
