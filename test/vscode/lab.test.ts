@@ -182,6 +182,8 @@ describe('VS Code and the lab', { skip }, () => {
       ];
       await page.keyboard.press('F5');
       await stopped(page, 'Stopped on entry');
+      // Its code is shown, and only then other editors can be.
+      await page.locator('.codicon-debug-stackframe').first().waitFor();
       await workbench.openFile('main.c');
       // VS Code knows the modes from the first session on.
       await workbench.breakWhen(conditional, 'Expression', 'init_task.pid == 0', 'Hardware');
