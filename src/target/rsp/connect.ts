@@ -2,7 +2,7 @@
 
 import { debugRegisterCounts } from '../../arch/aarch64/debug.ts';
 import { hex } from '../../base/address.ts';
-import { TargetError, UserError } from '../../base/errors.ts';
+import { SessionError, TargetError, UserError } from '../../base/errors.ts';
 import type { RemoteAddress } from '../connection.ts';
 import type { Capabilities, Target } from '../target.ts';
 import { type Patience, RspConnection, usualPatience } from './connection.ts';
@@ -34,11 +34,16 @@ export async function connectRemote(
   } catch (thrown) {
     signal.removeEventListener('abort', abort);
     if (signal.aborted) throw new UserError('attach: cancelled', { cause: thrown });
-    // To have connected has stopped the guest.
-    if (connection.isOpen) await connection.ask('D').catch(() => undefined);
+    await letGo(connection).catch(() => undefined);
     connection.close();
-    throw thrown;
+    if (!(thrown instanceof TargetError || thrown instanceof SessionError)) throw thrown;
+    throw new UserError(`attach: ${thrown.message}`, { cause: thrown });
   }
+}
+
+/** To have connected has stopped the guest. Where threads belong to processes, the first one has to be named. */
+async function letGo(connection: RspConnection): Promise<void> {
+  if (connection.isOpen && (await connection.ask('D')) !== 'OK') await connection.ask('D;1');
 }
 
 async function findCapabilities(connection: RspConnection, stub: Stub): Promise<Capabilities> {

@@ -100,7 +100,7 @@ export class RspConnection {
     try {
       return textOf(await answer);
     } catch (error) {
-      if (error instanceof SessionError) throw new UserError(`${what} (${error.message})`, { cause: error });
+      if (error instanceof SessionError) throw new UserError(what, { cause: error });
       throw error;
     }
   }
