@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { architecturalName } from '../../src/target/rsp/registerMap.ts';
 import { vmlinux } from '../lab/lab.ts';
-import { lineOf, session, type User } from '../support/labUser.ts';
+import { lineOf, session, User } from '../support/labUser.ts';
 import { type LocalAdapter, startAdapter } from './adapter.ts';
 import { gdbSays, registersIn } from './gdb.ts';
 import { type QemuOptions, QemuStub } from './qemu.ts';
@@ -129,42 +129,70 @@ describe('the adapter on a remote stub', { timeout: 600_000 }, () => {
     await qemu.ended;
   });
 
-  test('a kernel that runs, and has moved itself', async (context) => {
-    const qemu = await start(context, { cpus: 2, parameters: 'guest.do=spin' });
-    await session(adapter, async (user) => {
-      await user.begin('attach', configuration(qemu, { stopOnEntry: false }));
-      await qemu.waitFor(/GUEST-TICK 1/);
-      await user.leave(false);
-    });
-    await session(adapter, async (user) => {
-      await user.begin('attach', configuration(qemu, { stopOnEntry: false }), async () => {
-        await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: '__arm64_sys_getppid' }] });
+  for (const hasEl2 of [false, true]) {
+    test(`a kernel that runs at EL${hasEl2 ? 2 : 1}, and has moved itself`, async (context) => {
+      const qemu = await start(context, { cpus: 2, hasEl2, parameters: 'guest.do=spin' });
+      await session(adapter, async (user) => {
+        await user.begin('attach', configuration(qemu, { stopOnEntry: false }));
+        await qemu.waitFor(/GUEST-TICK 1/);
+        await user.leave(false);
       });
-      const seen = new Set<number>();
-      for (let stop = await user.stopped(); seen.size < 2; stop = await user.go('continue')) {
-        assert.equal(stop.reason, 'function breakpoint');
-        assert.match((await user.frames()).map(({ name }) => name).join(' '), /__arm64_sys_getppid .*el0_svc/);
-        seen.add(stop.threadId);
-      }
-      await user.client.request('setFunctionBreakpoints', { breakpoints: [] });
-      // One step of one vCPU moves no other.
-      const pcs = async (): Promise<readonly string[]> => {
-        const stacks = [1, 2].map((threadId) => user.client.request('stackTrace', { threadId, levels: 1 }));
-        return (await Promise.all(stacks)).map(({ stackFrames }) => stackFrames[0].instructionPointerReference);
-      };
-      for (let step = 0; step < 10; step++) {
-        const before = await pcs();
-        user.threadId = 2;
-        assert.equal((await user.go('stepIn', { granularity: 'instruction' })).reason, 'step');
-        const now = await pcs();
-        assert.equal(now[0], before[0]);
-        assert.notEqual(now[1], before[1]);
-      }
-      await user.leave(false);
+      await session(adapter, async (user) => {
+        await user.begin('attach', configuration(qemu, { stopOnEntry: false }), async () => {
+          await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: '__arm64_sys_getppid' }] });
+        });
+        const seen = new Set<number>();
+        for (let stop = await user.stopped(); seen.size < 2; stop = await user.go('continue')) {
+          assert.equal(stop.reason, 'function breakpoint');
+          assert.match((await user.frames()).map(({ name }) => name).join(' '), /__arm64_sys_getppid .*el0_svc/);
+          seen.add(stop.threadId);
+        }
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [] });
+        // One step of one vCPU moves no other.
+        const pcs = async (): Promise<readonly string[]> => {
+          const stacks = [1, 2].map((threadId) => user.client.request('stackTrace', { threadId, levels: 1 }));
+          return (await Promise.all(stacks)).map(({ stackFrames }) => stackFrames[0].instructionPointerReference);
+        };
+        for (let step = 0; step < 10; step++) {
+          const before = await pcs();
+          user.threadId = 2;
+          assert.equal((await user.go('stepIn', { granularity: 'instruction' })).reason, 'step');
+          const now = await pcs();
+          assert.equal(now[0], before[0]);
+          assert.notEqual(now[1], before[1]);
+        }
+        // The kernel is read also from where it is not to be accessed.
+        for (;;) {
+          assert.match(await user.evaluate('init_task.comm'), /swapper/);
+          if (((BigInt(await user.evaluate('$pstate,x')) >> 2n) & 3n) === 0n) break;
+          await user.client.request('continue', { threadId: 2 });
+          await user.client.request('pause', { threadId: 2 });
+          assert.equal((await user.stopped()).reason, 'pause');
+        }
+        await user.leave(false);
+      });
+      const ticks = (): number => Number(/.*GUEST-TICK (\d+)/s.exec(qemu.output)?.[1]);
+      const last = ticks();
+      await qemu.waitFor(new RegExp(`GUEST-TICK ${last + 1}\\b`));
     });
-    const ticks = (): number => Number(/.*GUEST-TICK (\d+)/s.exec(qemu.output)?.[1]);
-    const last = ticks();
-    await qemu.waitFor(new RegExp(`GUEST-TICK ${last + 1}\\b`));
+  }
+
+  test('a debugger that is killed leaves a guest that another one can have', async (context) => {
+    const qemu = await start(context, { cpus: 2, parameters: 'guest.do=ticks guest.ticks=2' });
+    const victim = await startAdapter();
+    const user = await User.of(victim);
+    await user.begin('attach', configuration(qemu, { stopOnEntry: false }), async () => {
+      await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'hrtimer_nanosleep' }] });
+    });
+    assert.equal((await user.stopped()).reason, 'function breakpoint');
+    await user.client.request('continue', { threadId: 1 });
+    await victim.kill();
+    await session(adapter, async (next) => {
+      await next.begin('attach', configuration(qemu));
+      await next.stopped();
+      await next.leave(false);
+    });
+    assert.equal(await qemu.ended, 'status 0');
   });
 
   test('a second debugger is told that there is one, and takes over when it has gone', async (context) => {

@@ -1,8 +1,8 @@
-/** The adapter of dist/ on this machine, and its clients. */
+/** The adapter of dist/ on this machine, where `npm run build` has put it, and its clients. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { DapClient } from '../support/dapClient.ts';
-import { type AdapterProcess, buildAdapter } from '../support/labAdapter.ts';
+import type { AdapterProcess } from '../support/labAdapter.ts';
 
 /** A bound for what hangs, not a measure. */
 const answerTimeoutMs = 60_000;
@@ -12,7 +12,6 @@ export interface LocalAdapter extends AdapterProcess {
 }
 
 export async function startAdapter(): Promise<LocalAdapter> {
-  buildAdapter();
   const child = spawn(process.execPath, ['dist/adapter.js', '--listen', '127.0.0.1:0'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -11,6 +11,8 @@ import { tool } from '../lab/tools.ts';
 export interface QemuOptions {
   readonly cpus?: number;
   readonly cpu?: string;
+  /** The machine has EL2, and its kernel runs there. */
+  readonly hasEl2?: boolean;
   /** Added to the kernel's command line; test/lab/guest/init lists the `guest.*` words. Undefined: no kernel. */
   readonly parameters?: string;
 }
@@ -43,10 +45,11 @@ export class QemuStub {
     }
   }
 
-  static async #start({ cpus = 1, cpu = 'neoverse-n1', parameters }: QemuOptions): Promise<QemuStub> {
+  static async #start({ cpus = 1, cpu = 'neoverse-n1', hasEl2 = false, parameters }: QemuOptions): Promise<QemuStub> {
     const { argv, env } = await tool('qemu-system-aarch64', reportProgress);
     const port = await freePort();
-    const machine = ['-M', 'virt,gic-version=3', '-accel', 'tcg', '-cpu', cpu, '-smp', `${cpus}`, '-m', '192'];
+    const board = `virt,gic-version=3${hasEl2 ? ',virtualization=on' : ''}`;
+    const machine = ['-M', board, '-accel', 'tcg', '-cpu', cpu, '-smp', `${cpus}`, '-m', '192'];
     const devices = ['-display', 'none', '-nodefaults', '-serial', 'stdio', '-no-reboot'];
     const stub = ['-S', '-gdb', `tcp:127.0.0.1:${port}`];
     const [program = '', ...rest] = [...argv, ...machine, ...devices, ...stub];

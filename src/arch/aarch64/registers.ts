@@ -170,7 +170,8 @@ export function describeRegister(name: string, bits: number): RegisterDescriptio
   const core = name === 'sp' ? stackPointer : coreByName.get(name);
   if (core) return { ...core, bits };
   if (isSve(name)) return describe(name, 'float', bits);
-  return describe(name, 'system', bits, topicByName.get(name) ?? 'other');
+  // Identification registers are more than are named here, and all called that.
+  return describe(name, 'system', bits, topicByName.get(name) ?? (/^id_/.test(name) ? 'identification' : 'other'));
 }
 
 /** Where the value of a catalogue entry comes from. */

@@ -2,7 +2,7 @@
 // that what the vCPU itself may access makes no difference; else as the stub translates them.
 
 import { type TranslationRegisters, translate, translationRegisterNames } from '../../arch/aarch64/mmu.ts';
-import { exceptionLevel } from '../../arch/aarch64/pstate.ts';
+import { translationRegime } from '../../arch/aarch64/regime.ts';
 import { Gpa, Gva } from '../../base/address.ts';
 import { MemoryFault, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
@@ -20,6 +20,9 @@ const smallestPage = 4096;
 /** Divides every page. Neighbours of a descriptor are likely to be read next. */
 const tableBlock = 512;
 const keptBlocks = 256;
+
+/** `_el1` or `_el2`; the first of `translationRegisterNames`. */
+const controls = ['sctlr', 'tcr', 'ttbr0', 'ttbr1'];
 
 /** Of a request beside the data: `X`, an address, a length, punctuation. */
 const requestOverhead = 32;
@@ -112,16 +115,27 @@ export class GuestMemory {
     if (this.#isPhysical) await this.#setPhysical(false);
   }
 
-  /** The tables are those of EL1; a hypervisor has others. */
   async #isWalkable(vcpu: Vcpu): Promise<boolean> {
-    const needed = translationRegisterNames.slice(0, 4);
-    if (!this.hasPhysical || !needed.every((name) => this.registers.has(name))) return false;
-    return exceptionLevel(await this.registers.one(vcpu, 'pstate')) < 2;
+    return this.hasPhysical && (await this.#regime(vcpu)) !== undefined;
+  }
+
+  /** Whose registers translate for a vCPU; undefined for regimes that are not known here. */
+  async #regime(vcpu: Vcpu): Promise<'el1' | 'el2' | undefined> {
+    const { registers } = this;
+    const hcr = registers.has('hcr_el2') ? await registers.one(vcpu, 'hcr_el2') : 0n;
+    const regime = translationRegime(await registers.one(vcpu, 'pstate'), hcr);
+    return controls.every((name) => registers.has(`${name}_${regime}`)) ? regime : undefined;
   }
 
   async #translation(vcpu: Vcpu): Promise<TranslationRegisters> {
-    const names = translationRegisterNames.filter((name) => this.registers.has(name));
-    const values = Object.fromEntries(await this.registers.read(vcpu, names)) as unknown as TranslationRegisters;
+    const regime = await this.#regime(vcpu);
+    const others = regime === 'el2' ? ['id_aa64mmfr0_el1'] : translationRegisterNames.slice(controls.length);
+    const names = [...controls.map((name) => `${name}_${regime}`), ...others].filter((name) =>
+      this.registers.has(name),
+    );
+    const values = Object.fromEntries(
+      [...(await this.registers.read(vcpu, names))].map(([name, value]) => [name.replace(/_el2$/, '_el1'), value]),
+    ) as unknown as TranslationRegisters;
     // TTBR1_EL1 (Arm ARM, D24.2): 63:48 ASID, 47:1 BADDR, 0 CnP. Tables are whole pages.
     const { from, to } = this.kernelTables ?? {};
     if (from === undefined || to === undefined || (values.ttbr1_el1 & 0xffff_ffff_f000n) !== from) return values;
