@@ -311,3 +311,16 @@ test('the guest console: as output events, or in a terminal of the client', asyn
   assert.match(refusing.client.outputText('console'), /not in a terminal \(runInTerminal is not supported\)/);
   await refusing.client.request('disconnect');
 });
+
+test('a target that is lost while the guest is stopped ends the session', async () => {
+  const target = fakeGuest();
+  let lose: (error: Error) => void = () => undefined;
+  const exited = new Promise<never>((_resolve, reject) => {
+    lose = reject;
+  });
+  Object.defineProperty(target, 'exited', { value: exited });
+  const { client } = await atEntry({ target });
+  lose(new SessionError('The connection is lost.'));
+  await client.waitFor('terminated');
+  assert.match(client.outputText('important'), /The session has ended: The connection is lost\./);
+});

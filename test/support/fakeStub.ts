@@ -87,7 +87,7 @@ export interface FakeStubOptions {
 
 const digitsOf = (value: bigint, bits: number): string =>
   Array.from({ length: bits / 8 }, (_, n) => ((value >> BigInt(8 * n)) & 0xffn).toString(16).padStart(2, '0')).join('');
-const valueOf = (digits: string): bigint => BigInt(`0x${Buffer.from(digits, 'hex').reverse().toString('hex') || '0'}`);
+const numberOf = (digits: string): bigint => BigInt(`0x${Buffer.from(digits, 'hex').reverse().toString('hex') || '0'}`);
 
 /** The answers of a stub like QEMU's with a fake guest. */
 export class GuestBehindStub {
@@ -167,7 +167,7 @@ export class GuestBehindStub {
         const [number = '', digits = ''] = rest.split('=');
         const register = this.#registers[Number.parseInt(number, 16)];
         // Like QEMU: OK, and nothing done, for what it does not write.
-        if (register && !register.name.endsWith('_el1')) target.set(this.#vcpu, register.name, valueOf(digits));
+        if (register && !register.name.endsWith('_el1')) target.set(this.#vcpu, register.name, numberOf(digits));
         return 'OK';
       }
       case 'm': {

@@ -205,13 +205,20 @@ export class RspTarget implements Target {
     const sequence = isLoadExclusive(instruction)
       ? exclusiveSequence(pc, await this.#instructionsAt(vcpu, pc, longestSequence))
       : undefined;
-    for (let left = longestSequence; ; left--) {
+    let isRepeated = false;
+    for (let [left, at] = [longestSequence, pc]; ; left--) {
       const reply = await this.#move(isUnwatched ? 'none' : 'watches', await this.#threads.stepOne(vcpu));
       const event = await this.#explain(reply, vcpu);
       if (!event) continue;
+      // A stop that the stub still had from before, or a branch to itself, which can as well be taken twice.
+      if (event.kind === 'step' && event.pc === at && !isRepeated) {
+        isRepeated = true;
+        continue;
+      }
       const isWithin =
         sequence !== undefined && event.kind === 'step' && event.pc - pc < sequence.length && event.pc > pc;
-      if (!isWithin || left === 0) return this.#report([event]);
+      if (!isWithin || left <= 0) return this.#report([event]);
+      at = event.pc;
     }
   }
 
@@ -274,19 +281,22 @@ export class RspTarget implements Target {
   async #explain(reply: StopReply, stepped?: Vcpu): Promise<StopEvent | undefined> {
     if (reply.kind === 'exited') return { kind: 'exited', status: reply.status };
     const { signal, thread, watch } = reply;
-    const vcpu = (thread === undefined ? stepped : this.#threads.of(thread)) ?? this.vcpus[0] ?? 0;
-    const pc = await this.#pc(vcpu);
     const isTrap = signal === Signal.trap;
+    // Only one vCPU runs in a step: what is told of another is from before.
+    const isStep = isTrap && watch === undefined && stepped !== undefined;
+    const told = thread === undefined || isStep ? stepped : this.#threads.of(thread);
+    const vcpu = told ?? this.vcpus[0] ?? 0;
+    const pc = await this.#pc(vcpu);
+    if (isStep) return { kind: 'step', vcpu, pc };
     const wasUnfinished = isTrap && this.#unfinished.delete(vcpu);
     if (watch) {
       const ids = this.#points.watchNear(watch.address, watch.access);
       if (ids.length > 0) return { kind: 'watchpoint', vcpu, pc, accessed: watch.address, ids };
-    } else if (isTrap && vcpu === stepped) return { kind: 'step', vcpu, pc };
-    else if (isTrap && stepped === undefined) {
+    } else if (isTrap) {
       const ids = this.#points.executionAt(pc);
       if (ids.length > 0) return { kind: 'breakpoint', vcpu, pc, ids };
     }
-    if (wasUnfinished && !this.#interrupted) return undefined;
+    if (isTrap && !this.#interrupted && (wasUnfinished || this.#points.wasLately(pc))) return undefined;
     if (signal === Signal.int || this.#interrupted) {
       if (stepped !== undefined) this.#unfinished.add(stepped);
       return this.#interruption(vcpu);

@@ -29,6 +29,8 @@ export class RspStopPoints {
   readonly #entries = new Map<StopPointId, Entry>();
   readonly #planted = new Set<string>();
   readonly #rewritten = new Set<string>();
+  /** Addresses of the breakpoints in this run or the last one, and in the one before. */
+  #lately: readonly [now: ReadonlySet<bigint>, before: ReadonlySet<bigint>] = [new Set(), new Set()];
   #lastId = 0;
 
   constructor(
@@ -87,6 +89,12 @@ export class RspStopPoints {
     return this.#idsOf(({ point }) => point.kind !== 'watch' && point.address === pc);
   }
 
+  /** Whether a breakpoint was at `pc` in the run before. Of several vCPUs that arrive at once the stub reports one; what it
+   *  still has of another may come after the breakpoint has gone. */
+  wasLately(pc: Gva): boolean {
+    return this.#lately[1].has(pc);
+  }
+
   /** Ids of the watchpoints for accesses of that kind that the reported address is nearest to. */
   watchNear(address: Gva, access: 'read' | 'write' | 'either'): readonly StopPointId[] {
     const other = access === 'either' ? undefined : access === 'write' ? 'read' : 'write';
@@ -109,6 +117,8 @@ export class RspStopPoints {
   /** Puts stop points into the stub: all, or only the watchpoints. UnplantedBreakpoints when some cannot be; none is in then. */
   async plant(which: 'all' | 'watches'): Promise<void> {
     const wanted = [...this.#entries.values()].filter(({ point }) => which === 'all' || point.kind === 'watch');
+    const code = wanted.flatMap(({ point }) => (point.kind === 'watch' ? [] : [point.address]));
+    if (which === 'all') this.#lately = [new Set(code), this.#lately[0]];
     for (const place of new Set(wanted.flatMap(({ places }) => places))) {
       try {
         await this.#put(place);
