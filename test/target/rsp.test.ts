@@ -414,4 +414,19 @@ test('an exclusive sequence is one step, and WFI none of the stub', async () => 
     assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: code + 16n }]);
     assert.equal(steps(), 3);
   });
+  // A real vCPU loses its reservation to each step.
+  let planted: readonly string[] = [];
+  const runs = (request: string, _stub: FakeStub, guest: GuestBehindStub): Answer | null => {
+    if (request !== 'vCont;c:p01.01') return null;
+    planted = guest.planted;
+    guest.target.set(0, 'pc', code + 12n);
+    return 'T05thread:p01.01;';
+  };
+  await rig({ without: /^qqemu/, instead: runs }, async ({ target }) => {
+    const words = [0x885ffc20, 0x11000400, 0x8802fc20, 0x35ffffa2];
+    await target.memory(0).write(code, new Uint8Array(new Uint32Array(words).buffer));
+    await target.writeRegister(0, 'pc', code);
+    assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: code + 12n }]);
+    assert.deepEqual(planted, ['1,100c,4']);
+  });
 });

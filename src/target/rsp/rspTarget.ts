@@ -205,6 +205,11 @@ export class RspTarget implements Target {
     const sequence = isLoadExclusive(instruction)
       ? exclusiveSequence(pc, await this.#instructionsAt(vcpu, pc, longestSequence))
       : undefined;
+    if (sequence !== undefined && this.#losesReservations(sequence.exits.length)) {
+      const reply = await this.#move(sequence.exits.map(Gva), this.#threads.continueOne(vcpu));
+      const event = await this.#explain(reply, vcpu);
+      return this.#report(event ? [event] : []);
+    }
     let isRepeated = false;
     for (let [left, at] = [longestSequence, pc]; ; left--) {
       const reply = await this.#move(isUnwatched ? 'none' : 'watches', await this.#threads.stepOne(vcpu));
@@ -222,6 +227,13 @@ export class RspTarget implements Target {
     }
   }
 
+  /** Whether an exclusive sequence is to be run to breakpoints where it is left. An emulator that holds interrupts off in its
+   *  steps keeps a vCPU's reservation over them; a real one loses it to the exception of each (Arm ARM, B2.17). */
+  #losesReservations(exits: number): boolean {
+    const { stepsWithoutInterrupts, hasVCont } = this.stub;
+    return !stepsWithoutInterrupts && hasVCont && exits <= this.capabilities.hardwareBreakpoints;
+  }
+
   async #instructionsAt(vcpu: Vcpu, pc: bigint, count: number): Promise<readonly number[]> {
     try {
       const bytes = await this.#memory.asAccessed(vcpu).read(Gva(pc), 4 * count);
@@ -234,11 +246,13 @@ export class RspTarget implements Target {
     }
   }
 
-  /** Lets vCPUs run as a packet says, with stop points in the stub, until the guest has stopped again. */
-  async #move(points: 'all' | 'watches' | 'none', packet: string): Promise<StopReply> {
+  /** Lets vCPUs run as a packet says, with stop points or breakpoints of a step's own in the stub, until the guest has stopped
+   *  again. */
+  async #move(points: 'all' | 'watches' | 'none' | readonly Gva[], packet: string): Promise<StopReply> {
     try {
       await this.#memory.leavePhysical();
-      if (points !== 'none') await this.#points.plant(points);
+      if (typeof points !== 'string') await this.#points.plantEnds(points);
+      else if (points !== 'none') await this.#points.plant(points);
       this.#forget();
       if (this.#interrupted) this.#interruptSoon();
       const answer = await this.connection.run(packet);

@@ -134,6 +134,16 @@ export class RspStopPoints {
     }
   }
 
+  /** Puts hardware breakpoints of a step's own into the stub. TargetError when one cannot be; none is in then. */
+  async plantEnds(ends: readonly Gva[]): Promise<void> {
+    try {
+      for (const end of ends) await this.#put(`1,${hexNumber(end)},${instructionLength}`);
+    } catch (error) {
+      if (error instanceof TargetError) await this.#liftAll();
+      throw error;
+    }
+  }
+
   async #put(place: string): Promise<void> {
     await this.connection.command(`Z${place}`, `Cannot place ${describe(place)}`);
     this.#planted.add(place);

@@ -50,6 +50,11 @@ export class Threads {
     return 'c';
   }
 
+  /** The packet that lets one vCPU run and no other. */
+  continueOne(vcpu: Vcpu): string {
+    return `vCont;c:${this.id(vcpu)}`;
+  }
+
   /** The packet that has one vCPU execute one instruction: of those that `vCont` names no action for, none runs. */
   async stepOne(vcpu: Vcpu): Promise<string> {
     if (this.stub.hasVCont) return `vCont;s:${this.id(vcpu)}`;
