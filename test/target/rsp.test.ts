@@ -195,7 +195,7 @@ test('what a stub cannot do is in its capabilities', async () => {
     await assert.rejects(target.insert({ kind: 'hardware', address: code }, 0), TargetError);
   });
   await rig({ without: /^qqemu|^qRcmd|^vCont/, vcpus: 2 }, async ({ target, stub }) => {
-    assert.equal(target.capabilities.stepWithoutInterrupts, false);
+    assert.equal(target.capabilities.facts.get('steps'), 'interrupts are masked in PSTATE');
     assert.match(target.capabilities.facts.get('RAM') ?? '', /not told by the stub/);
     assert.match(target.capabilities.facts.get('other vCPUs in a step') ?? '', /no vCont/);
     await target.memory(0).write(data, Uint8Array.of(1, 2, 3));

@@ -6,6 +6,7 @@ import { SessionError, TargetError, UserError } from '../../base/errors.ts';
 import type { RemoteAddress } from '../connection.ts';
 import type { Capabilities, Target } from '../target.ts';
 import { type Patience, RspConnection, usualPatience } from './connection.ts';
+import { canMaskSteps } from './maskedStep.ts';
 import { RemoteRegisters } from './remoteRegisters.ts';
 import { RspTarget } from './rspTarget.ts';
 import { offeredStopPoints } from './stopPoints.ts';
@@ -53,11 +54,12 @@ async function findCapabilities(connection: RspConnection, stub: Stub): Promise<
   const breakpoints = offered.hardware ? counts.breakpoints : 0;
   const watchpoints = offered.watch ? counts.watchpoints : 0;
   const { stepsWithoutInterrupts, threads, memory, hasVCont } = stub;
+  const holdsInterrupts = stepsWithoutInterrupts || canMaskSteps(registers);
   return {
     softwareBreakpoints: offered.software,
     hardwareBreakpoints: breakpoints,
     hardwareWatchpoints: watchpoints,
-    stepWithoutInterrupts: stepsWithoutInterrupts,
+    stepWithoutInterrupts: holdsInterrupts,
     guestTraps: false,
     facts: new Map([
       ['target', `remote stub ${connection.where}`],
@@ -73,7 +75,11 @@ async function findCapabilities(connection: RspConnection, stub: Stub): Promise<
       ],
       [
         'steps',
-        stepsWithoutInterrupts ? 'interrupts are held off' : 'interrupts are not held off: a step may end in a handler',
+        stepsWithoutInterrupts
+          ? 'interrupts are held off'
+          : holdsInterrupts
+            ? 'interrupts are masked in PSTATE'
+            : 'interrupts are not held off: a step may end in a handler',
       ],
       ...(hasVCont || threads.length === 1
         ? []

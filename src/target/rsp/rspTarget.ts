@@ -4,6 +4,7 @@ import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import { insteadOfStep } from '../../arch/aarch64/step.ts';
+import type { Stretch } from '../../arch/aarch64/stretch.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { Gva, hex } from '../../base/address.ts';
 import { SessionError, TargetError } from '../../base/errors.ts';
@@ -21,6 +22,7 @@ import type {
 } from '../target.ts';
 import type { RspConnection } from './connection.ts';
 import { GuestMemory } from './guestMemory.ts';
+import { canMaskSteps, maskedStep } from './maskedStep.ts';
 import { RemoteRegisters } from './remoteRegisters.ts';
 import { RspStopPoints } from './stopPoints.ts';
 import { parseStopReply, Signal, type StopReply } from './stopReply.ts';
@@ -205,10 +207,21 @@ export class RspTarget implements Target {
     const sequence = isLoadExclusive(instruction)
       ? exclusiveSequence(pc, await this.#instructionsAt(vcpu, pc, longestSequence))
       : undefined;
+    const run = (): Promise<StopEvent | undefined> => this.#stepOver(vcpu, pc, sequence, isUnwatched);
+    const masks = !this.stub.stepsWithoutInterrupts && canMaskSteps(this.#registers);
+    const event = masks ? await maskedStep(this.#registers, vcpu, instruction, sequence, run) : await run();
+    return this.#report(event ? [event] : []);
+  }
+
+  async #stepOver(
+    vcpu: Vcpu,
+    pc: bigint,
+    sequence: Stretch | undefined,
+    isUnwatched: boolean,
+  ): Promise<StopEvent | undefined> {
     if (sequence !== undefined && this.#losesReservations(sequence.exits.length)) {
       const reply = await this.#move(sequence.exits.map(Gva), this.#threads.continueOne(vcpu));
-      const event = await this.#explain(reply, vcpu);
-      return this.#report(event ? [event] : []);
+      return this.#explain(reply, vcpu);
     }
     let isRepeated = false;
     for (let [left, at] = [longestSequence, pc]; ; left--) {
@@ -222,7 +235,7 @@ export class RspTarget implements Target {
       }
       const isWithin =
         sequence !== undefined && event.kind === 'step' && event.pc - pc < sequence.length && event.pc > pc;
-      if (!isWithin || left <= 0) return this.#report([event]);
+      if (!isWithin || left <= 0) return event;
       at = event.pc;
     }
   }
