@@ -193,7 +193,8 @@ function arguments_(machine: Machine, initramfs: string, agent: string, ports: M
   ];
 }
 
-async function freePort(): Promise<number> {
+/** One that is free now; somebody else may take it. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();

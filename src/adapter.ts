@@ -7,6 +7,7 @@ import { DapServer, parseListenAddress } from './dap/server.ts';
 import { Session } from './dap/session.ts';
 import { SymbolFile } from './symbols/image.ts';
 import { deferredConnector } from './target/kvm/deferredConnector.ts';
+import { connectRemote } from './target/rsp/connect.ts';
 
 const usage = `Usage: node adapter.js [--listen [HOST:]PORT]
 
@@ -25,7 +26,7 @@ const folder = dirname(process.argv[1] ?? '.');
 
 function services(): Services {
   return {
-    connector: deferredConnector({ guardianPath: join(folder, 'guardian.js') }),
+    connector: { ...deferredConnector({ guardianPath: join(folder, 'guardian.js') }), connect: connectRemote },
     // Names are looked up in an index, which is built beside the session when no earlier one has left it.
     openSymbols: (path, warn) => SymbolFile.open(path, { warn, indexer: join(folder, 'indexer.js') }),
     consoleProgram: join(folder, 'console.js'),

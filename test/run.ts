@@ -72,7 +72,7 @@ function nodeTest(name: string, belongs: (file: string) => boolean, timeout: num
 
 const inFolder = (folder: string) => (file: string) => file.startsWith(`${folder}/`);
 const isUnit = (file: string): boolean =>
-  file !== 'layers.test.ts' && !['dap', 'kernels', 'lab', 'vscode'].some((folder) => inFolder(folder)(file));
+  file !== 'layers.test.ts' && !['dap', 'kernels', 'remote', 'lab', 'vscode'].some((folder) => inFolder(folder)(file));
 
 const suites: readonly Suite[] = [
   program('types', bin('tsc'), '--noEmit'),
@@ -83,6 +83,7 @@ const suites: readonly Suite[] = [
   nodeTest('unit', isUnit, 2 * minutes, false),
   nodeTest('dap', inFolder('dap'), 2 * minutes, false),
   nodeTest('kernels', inFolder('kernels'), 20 * minutes, true),
+  { ...nodeTest('remote', inFolder('remote'), 10 * minutes, true), needsBuild: true },
   { ...nodeTest('lab', inFolder('lab'), 60 * minutes, true), needsBuild: true },
   { ...nodeTest('vscode', inFolder('vscode'), 10 * minutes, true), needsBuild: true, mayBeSkipped: true },
 ];

@@ -23,7 +23,6 @@ export interface CommonConfiguration {
   readonly missingSources: (typeof missingSources)[number];
   readonly stopOnEntry: boolean;
   readonly breakpointMode: (typeof breakpointModes)[number];
-  readonly exitTrap: (typeof exitTraps)[number];
   /** Fields that were given and mean nothing here: misspelt, or of no effect with the others. */
   readonly ignored: readonly string[];
 }
@@ -45,6 +44,7 @@ export type VmmConfiguration =
     };
 
 export interface LaunchConfiguration extends CommonConfiguration {
+  readonly exitTrap: (typeof exitTraps)[number];
   readonly vmm: VmmConfiguration;
   /** The kernel image, when the configuration names one; with `command` it is only checked against the symbols. */
   readonly kernel: string | undefined;
@@ -53,8 +53,16 @@ export interface LaunchConfiguration extends CommonConfiguration {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-export interface AttachConfiguration extends CommonConfiguration {
-  readonly pid: number;
+export type AttachConfiguration = CommonConfiguration &
+  (
+    | { readonly pid: number; readonly exitTrap: (typeof exitTraps)[number]; readonly remote?: undefined }
+    | { readonly remote: RemoteConfiguration; readonly pid?: undefined }
+  );
+
+/** Where a GDB stub listens. */
+export interface RemoteConfiguration {
+  readonly host: string;
+  readonly port: number;
 }
 
 type Settings = Omit<CommonConfiguration, 'ignored'>;
@@ -67,9 +75,10 @@ function common(fields: Fields): Settings {
     missingSources: fields.choice('missingSources', missingSources) ?? 'path',
     stopOnEntry: fields.boolean('stopOnEntry'),
     breakpointMode: fields.choice('breakpointMode', breakpointModes) ?? 'auto',
-    exitTrap: fields.choice('exitTrap', exitTraps) ?? 'auto',
   };
 }
+
+const exitTrapOf = (fields: Fields): (typeof exitTraps)[number] => fields.choice('exitTrap', exitTraps) ?? 'auto';
 
 /** What VS Code itself reads from a configuration and passes on (its debug.ts, IConfig and IDebugConfiguration), and what
  *  the extension does. */
@@ -97,6 +106,7 @@ export function parseLaunch(values: unknown): LaunchConfiguration {
   const fields = new Fields(values, 'launch');
   const configuration = {
     ...common(fields),
+    exitTrap: exitTrapOf(fields),
     vmm: parseVmm(fields),
     kernel: fields.optionalString('kernel') || undefined,
     console: fields.choice('console', consoles) ?? 'integratedTerminal',
@@ -145,15 +155,30 @@ function parseMemory(fields: Fields): number {
 export function parseAttach(values: unknown): AttachConfiguration {
   const fields = new Fields(values, 'attach');
   if (fields.has('remote')) {
-    throw new UserError('attach: "remote" is not possible in this version; it attaches to a VMM process by "pid".');
+    if (fields.has('pid')) throw new UserError('attach: "pid" and "remote" exclude each other; remove one of them.');
+    const remote = parseRemote(fields);
+    return { ...common(fields), remote, ignored: ignored(fields) };
   }
   const given = fields.raw('pid');
   if (given === undefined || given === '') {
-    throw new UserError('attach: "pid" is missing; name the process id of the VMM.');
+    throw new UserError(
+      'attach: "pid" is missing; name the process id of the VMM, or in "remote" where a GDB stub listens.',
+    );
   }
   const pid = typeof given === 'string' && /^\s*\d{1,10}\s*$/.test(given) ? Number(given) : given;
   if (typeof pid !== 'number' || !Number.isInteger(pid) || pid < 1 || pid > 0x7fffffff) {
     throw fields.wrong('pid', 'the process id of a running VMM');
   }
-  return { ...common(fields), pid, ignored: ignored(fields) };
+  return { ...common(fields), exitTrap: exitTrapOf(fields), pid, ignored: ignored(fields) };
+}
+
+/** `HOST:PORT`, `:PORT` for this machine, `[ADDRESS]:PORT` with IPv6. */
+function parseRemote(fields: Fields): RemoteConfiguration {
+  const text = fields.string('remote').trim();
+  const [, inBrackets, name, digits] = /^(?:\[([0-9a-f:.]+(?:%\w+)?)\]|([^\s:/@[\]]*)):(\d{1,5})$/i.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port < 1 || port > 65535) {
+    throw fields.wrong('remote', 'the address of a GDB stub as HOST:PORT, such as "localhost:1234" or "[::1]:1234"');
+  }
+  return { host: inBrackets ?? (name || 'localhost'), port };
 }

@@ -83,8 +83,9 @@ export class Guest {
   ): Promise<Guest> {
     const symbols = symbolsOf(configuration, process.cwd(), client, services);
     try {
-      const { pid, exitTrap } = configuration;
-      const target = await services.connector.attach({ pid, exitTrap }, signal);
+      const target = await (configuration.remote
+        ? services.connector.connect(configuration.remote, signal)
+        : services.connector.attach({ pid: configuration.pid, exitTrap: configuration.exitTrap }, signal));
       return new Guest(target, symbols, configuration, process.cwd(), false, undefined, client, services);
     } catch (error) {
       symbols?.close();

@@ -10,6 +10,8 @@ interface Budget {
 }
 
 export interface StatusBody {
+  /** Where there is no VMM on this machine: `remote stub HOST:PORT`. */
+  readonly target?: string;
   readonly vmm?: string;
   readonly pid?: number;
   readonly vcpus: number;
@@ -41,7 +43,9 @@ export class SessionStatus {
     const vmm = facts.get('VMM');
     const [, name = vmm, pid] = vmmFact.exec(vmm ?? '') ?? [];
     const exitTrap = facts.get('exit trap');
+    const remote = facts.get('target');
     return {
+      ...(remote === undefined ? {} : { target: remote }),
       ...(name === undefined ? {} : { vmm: name }),
       ...(pid === undefined ? {} : { pid: Number(pid) }),
       vcpus: target.vcpus.length,

@@ -247,6 +247,9 @@ export class Breakpoints {
     if (breakpoint.parsed === undefined) return;
     breakpoint.problem = undefined;
     try {
+      if (breakpoint.traps.length > 0 && !context.target.capabilities.guestTraps) {
+        throw new UserError("Breakpoint instructions of the guest's own are not seen through this target.");
+      }
       if (request.kind === 'data') {
         const { length, access } = request;
         const address = this.#moved(request.address, bias);

@@ -104,9 +104,10 @@ export class Debugger {
 
   /** To be called once: ends the session with the VMM, also when it dies while the guest is stopped. */
   watchExit(): void {
-    void this.target.target.exited.then((status) => {
-      if (this.#state !== 'ended') this.#exited(status);
-    });
+    void this.target.target.exited.then(
+      (status) => this.#exited(status),
+      (lost: unknown) => this.#failed(lost),
+    );
   }
 
   get state(): 'stopped' | 'running' | 'ended' {
@@ -276,6 +277,7 @@ export class Debugger {
   }
 
   #failed(error: unknown): void {
+    if (this.#state === 'ended') return;
     this.#state = 'ended';
     this.#execution.abandon(new SessionError('The debug session has failed.', { cause: error }));
     this.events.failed(error);

@@ -1,5 +1,13 @@
 import { type Gpa, Gva } from '../base/address.ts';
-import { type Departure, isMmuOn, KernelImage, type PlaceRegisters, placeRegisters } from '../linux/kernelImage.ts';
+import {
+  type Departure,
+  hostPlaceRegisters,
+  isMmuOn,
+  KernelImage,
+  type PlaceRegisters,
+  placeIn,
+  placeRegisters,
+} from '../linux/kernelImage.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { Placement, Site } from './placement.ts';
 import type { StopContext } from './stopContext.ts';
@@ -121,6 +129,6 @@ export class KernelPlace {
 async function placeOf(context: StopContext, vcpu: Vcpu): Promise<PlaceRegisters | undefined> {
   const offered = new Set(context.target.registers.map(({ name }) => name));
   if (!placeRegisters.every((name) => offered.has(name))) return undefined;
-  const values = await context.readRegisters(vcpu, placeRegisters);
-  return Object.fromEntries(placeRegisters.map((name) => [name, values.get(name) ?? 0n])) as PlaceRegisters;
+  const names = [...placeRegisters, ...hostPlaceRegisters].filter((name) => offered.has(name));
+  return placeIn(await context.readRegisters(vcpu, names));
 }

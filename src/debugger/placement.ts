@@ -1,5 +1,5 @@
 import { type Gva, hex } from '../base/address.ts';
-import { TargetError } from '../base/errors.ts';
+import { MemoryFault, TargetError } from '../base/errors.ts';
 import type { StopPointId, Vcpu, WatchAccess } from '../target/target.ts';
 import type { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -266,9 +266,19 @@ interface InstructionMemory {
 async function lookAt(address: Gva, context: StopContext, vcpu: Vcpu): Promise<InstructionMemory | undefined> {
   try {
     const bytes = await context.memory(vcpu).read(address, context.target.architecture.breakpointInstruction.length);
-    return { bytes, isExecutable: (await context.target.translate(vcpu, address)).executable };
+    return { bytes, isExecutable: await isExecutable(address, context, vcpu) };
   } catch (error) {
     if (error instanceof TargetError) return undefined;
+    throw error;
+  }
+}
+
+/** True where the target cannot tell. */
+async function isExecutable(address: Gva, context: StopContext, vcpu: Vcpu): Promise<boolean> {
+  try {
+    return (await context.target.translate(vcpu, address)).executable;
+  } catch (error) {
+    if (error instanceof TargetError && !(error instanceof MemoryFault)) return true;
     throw error;
   }
 }

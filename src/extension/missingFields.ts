@@ -109,7 +109,9 @@ export class MissingFields {
   }
 
   async #attach(folder: string | undefined, configuration: DebugConfiguration): Promise<Outcome> {
-    if (isSet(configuration.remote)) return configuration;
+    if (isSet(configuration.remote)) {
+      return isSet(configuration.symbols) ? configuration : this.#treeSymbols(folder, configuration);
+    }
     if (!isSet(configuration.pid) || configuration.pid === '') {
       const picked = await this.#workbench.pickVmm();
       return picked && this.#attach(folder, { ...configuration, pid: picked.pid });

@@ -6,6 +6,8 @@
 // the offset it drew from /chosen/kaslr-seed. The image stays where it is in physical memory.
 
 import { branchTargetRegister, instructionWord } from '../arch/aarch64/instructions.ts';
+import { translationRegime } from '../arch/aarch64/regime.ts';
+import type { RegisterValues } from '../arch/architecture.ts';
 import { Gpa } from '../base/address.ts';
 import { MemoryFault } from '../base/errors.ts';
 import type { PhysicalMemory } from '../base/memory.ts';
@@ -17,6 +19,17 @@ export type ImageSource = Pick<SymbolFile, 'symbolsNamed' | 'imageBytes' | 'sect
 /** What tells where a vCPU's kernel is. SCTLR_EL1 (Arm ARM, D24.2): 0 M, the MMU is on. */
 export const placeRegisters = ['pc', 'sctlr_el1', 'ttbr1_el1'] as const;
 export type PlaceRegisters = Readonly<Record<(typeof placeRegisters)[number], bigint>>;
+/** With these, where a vCPU has them: what a host kernel at EL2 has instead. */
+export const hostPlaceRegisters = ['pstate', 'hcr_el2', 'sctlr_el2', 'ttbr1_el2'] as const;
+
+/** From the values of the registers above, as far as the vCPU has them; undefined when that does not tell. */
+export function placeIn(values: RegisterValues): PlaceRegisters | undefined {
+  const regime = translationRegime(values.get('pstate') ?? 0n, values.get('hcr_el2') ?? 0n) ?? 'el1';
+  const [pc, sctlr, ttbr1] = ['pc', `sctlr_${regime}`, `ttbr1_${regime}`].map((name) => values.get(name));
+  if (pc === undefined || sctlr === undefined || ttbr1 === undefined) return undefined;
+  return { pc, sctlr_el1: sctlr, ttbr1_el1: ttbr1 };
+}
+
 export const isMmuOn = ({ sctlr_el1 }: PlaceRegisters): boolean => (sctlr_el1 & 1n) !== 0n;
 
 /** An instruction at which the kernel leaves the addresses it was loaded at. */

@@ -17,6 +17,12 @@ export interface AttachRequest {
   readonly exitTrap: ExitTrapChoice;
 }
 
+/** Where a GDB stub listens. */
+export interface RemoteAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
 /** The VMM's terminal (a pty that the adapter owns): what the guest's serial console prints and reads. `output` ends
  *  with the VMM. */
 export interface GuestConsole {
@@ -31,10 +37,12 @@ export interface Launched {
   readonly console: GuestConsole;
 }
 
-/** Makes targets. Both calls end with the target stopped and every vCPU held: a launched guest has not executed its
+/** Makes targets. Its calls end with the target stopped and every vCPU held: a launched guest has not executed its
  *  first instruction. UserError when the configuration or the machine is at fault; what was started is then ended, what
  *  was found running is left as it was. Aborting `signal` does the same. */
 export interface Connector {
   launch(request: LaunchRequest, signal: AbortSignal): Promise<Launched>;
   attach(request: AttachRequest, signal: AbortSignal): Promise<Target>;
+  /** To a guest behind a GDB stub. */
+  connect(address: RemoteAddress, signal: AbortSignal): Promise<Target>;
 }

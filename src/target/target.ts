@@ -23,6 +23,8 @@ export interface Capabilities {
   readonly hardwareWatchpoints: number;
   /** Whether an instruction step can hold interrupts off. */
   readonly stepWithoutInterrupts: boolean;
+  /** Whether `setTrapFilter` has an effect: the guest's own breakpoint instructions come to the debugger first. */
+  readonly guestTraps: boolean;
   /** Human-readable facts for the user: VMM, pid, exit trap tier, … */
   readonly facts: ReadonlyMap<string, string>;
 }
@@ -105,7 +107,8 @@ export interface Target {
   readonly architecture: Architecture;
   readonly capabilities: Capabilities;
   readonly vcpus: readonly Vcpu[];
-  /** Resolves when the VMM ended, whoever ended it, also while the guest is stopped. Never after `detach()`. */
+  /** Resolves when the VMM ended, whoever ended it, also while the guest is stopped. Never after `detach()`. Rejects with a
+   *  SessionError when the target is lost otherwise. */
   readonly exited: Promise<ExitStatus>;
 
   /** All registers the vCPU offers, general first. Known after connecting; callable at any time. */
@@ -119,6 +122,7 @@ export interface Target {
   /** Virtual memory in the translation regime of the stopped vCPU. */
   memory(vcpu: Vcpu): VirtualMemory;
   readonly physicalMemory: PhysicalMemory;
+  /** TargetError where the target has no way to find out; a MemoryFault, which is one too, where nothing is mapped. */
   translate(vcpu: Vcpu, address: Gva): Promise<Translation>;
   /** From now on addresses of the kernel are translated by the tables at `tables.to` while a vCPU's own are those at
    *  `tables.from`: in user mode a kernel may map of itself no more than its entry code. */

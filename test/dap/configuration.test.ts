@@ -35,6 +35,31 @@ test('every wrong field is named, with what it must be', () => {
   assert.throws(() => parseAttach({}), /"pid" is missing/);
   for (const pid of [0, -5, 'init', 1.5, {}]) assert.throws(() => parseAttach({ pid }), /"pid" must be the process id/);
   assert.equal(parseAttach({ pid: ' 77 ' }).pid, 77);
+  assert.throws(() => parseAttach({ pid: 1, remote: ':1' }), /"pid" and "remote" exclude each other/);
+  const remotes: [unknown, object][] = [
+    ['localhost:1234', { host: 'localhost', port: 1234 }],
+    [' build-7.lan:65535 ', { host: 'build-7.lan', port: 65535 }],
+    [':1234', { host: 'localhost', port: 1234 }],
+    ['[::1]:1', { host: '::1', port: 1 }],
+    ['[fe80::1%eth0]:1234', { host: 'fe80::1%eth0', port: 1234 }],
+    ['127.0.0.1:1234', { host: '127.0.0.1', port: 1234 }],
+  ];
+  for (const [remote, expected] of remotes) assert.deepEqual(parseAttach({ remote }).remote, expected);
+  for (const remote of [
+    '',
+    '1234',
+    'host',
+    'host:',
+    'host:0',
+    ':65536',
+    '::1:1234',
+    '[host]:1',
+    'tcp://a:1',
+    'a b:1',
+  ]) {
+    assert.throws(() => parseAttach({ remote }), /"remote" must be the address of a GDB stub as HOST:PORT/, remote);
+  }
+  assert.throws(() => parseAttach({ remote: 1234 }), /"remote" must be a string/);
 });
 
 test('fields that mean nothing are told', () => {
@@ -43,6 +68,7 @@ test('fields that mean nothing are told', () => {
   assert.deepEqual(parseLaunch({ kernel: '/boot/Image', kernal: 'x', pid: 3 }).ignored, ['kernal', 'pid']);
   assert.deepEqual(parseLaunch({ command: ['vmm'], memory: '1G' }).ignored, ['memory']);
   assert.deepEqual(parseAttach({ pid: 3, vmm: 'qemu' }).ignored, ['vmm']);
+  assert.deepEqual(parseAttach({ remote: ':1', vmm: 'qemu', exitTrap: 'perf' }).ignored, ['vmm', 'exitTrap']);
 });
 
 test('command lines', () => {

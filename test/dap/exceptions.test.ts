@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Gva } from '../../src/base/address.ts';
-import { addressOf } from '../support/fakeKernel.ts';
+import { addressOf, fakeGuest } from '../support/fakeKernel.ts';
 import { atEntry, type FakeSession } from '../support/fakeSession.ts';
 
 const pc = Gva(addressOf('helper'));
@@ -70,4 +70,16 @@ test('a filter whose functions the kernel does not have says which; one that is 
   assert.equal(breakpoints[1].verified, true);
   await assert.rejects(fake.client.request('setExceptionBreakpoints', { filters: ['nothing'] }), /no filter "nothing"/);
   await assert.rejects(fake.client.request('exceptionInfo', { threadId: 1 }), /did not stop at an exception/);
+});
+
+test('a filter that the target cannot see the instructions of is not verified, and says why', async () => {
+  const target = fakeGuest();
+  target.capabilities = { ...target.capabilities, guestTraps: false };
+  const { client } = await atEntry({ target });
+  const { breakpoints } = await client.request('setExceptionBreakpoints', { filters: ['bug', 'kprobe'] });
+  for (const { verified, message } of breakpoints) {
+    assert.equal(verified, false);
+    assert.match(message, /guest's own are not seen/);
+  }
+  assert.equal(target.trapFilter, undefined);
 });

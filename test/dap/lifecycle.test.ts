@@ -41,7 +41,7 @@ test('unknown requests and requests before their time are errors', async () => {
     await client.refused('launch', { kernel: '/nowhere/Image' }),
     /"kernel" names \/nowhere\/Image, which does not exist/,
   );
-  assert.match(await client.refused('attach', { pid: 1, remote: 'localhost:1' }), /not possible in this version/);
+  assert.match(await client.refused('attach', { pid: 1, remote: 'localhost:1' }), /exclude each other/);
   // The session lives: a launch that is right still works.
   await client.request('launch', launchArguments);
   assert.match(await client.refused('launch', launchArguments), /has a guest already/);
@@ -310,4 +310,17 @@ test('the guest console: as output events, or in a terminal of the client', asyn
   await refusing.client.waitFor('output', ({ body }) => body.category === 'stdout');
   assert.match(refusing.client.outputText('console'), /not in a terminal \(runInTerminal is not supported\)/);
   await refusing.client.request('disconnect');
+});
+
+test('a target that is lost while the guest is stopped ends the session', async () => {
+  const target = fakeGuest();
+  let lose: (error: Error) => void = () => undefined;
+  const exited = new Promise<never>((_resolve, reject) => {
+    lose = reject;
+  });
+  Object.defineProperty(target, 'exited', { value: exited });
+  const { client } = await atEntry({ target });
+  lose(new SessionError('The connection is lost.'));
+  await client.waitFor('terminated');
+  assert.match(client.outputText('important'), /The session has ended: The connection is lost\./);
 });

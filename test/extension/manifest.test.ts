@@ -54,7 +54,7 @@ describe('package.json', () => {
 
   it('gives the defaults that the adapter has', () => {
     // Without these VS Code looks for files, and asks for the process.
-    const found = ['kernel', 'symbols', 'cwd', 'pid', 'command'];
+    const found = ['kernel', 'symbols', 'cwd', 'pid', 'remote', 'command'];
     const parse = (properties: Properties, values: object) =>
       properties === launch ? parseLaunch({ kernel: 'Image', ...values }) : parseAttach({ pid: 1, ...values });
     for (const properties of [launch, attach]) {
@@ -75,7 +75,8 @@ describe('package.json', () => {
     for (const [name, { examples = [] }] of Object.entries(attach)) {
       for (const example of examples) {
         if (name === 'pid' && typeof example === 'string') continue; // a variable, which VS Code replaces
-        assert.deepEqual(parseAttach({ pid: 1, [name]: example }).ignored, [], name);
+        const base = name === 'remote' ? {} : { pid: 1 };
+        assert.deepEqual(parseAttach({ ...base, [name]: example }).ignored, [], name);
       }
     }
   });
@@ -101,7 +102,9 @@ describe('package.json', () => {
       for (const name of Object.keys(offered)) assert.ok(known.includes(name), name);
       if (offered.request === 'launch')
         parseLaunch(offered); // throws where the adapter would refuse it
-      else assert.throws(() => parseAttach(offered), /"pid"/); // still the variable that asks
+      else if (offered.remote === undefined)
+        assert.throws(() => parseAttach(offered), /"pid"/); // still the variable that asks
+      else parseAttach({ ...offered, remote: offered.remote.replace(/^\$\{1:(.*)\}$/, '$1') });
     }
   });
 
@@ -109,9 +112,10 @@ describe('package.json', () => {
     const ways = kvm.configurationSnippets.map(({ label, description, body }) => {
       assert.match(label, /^KVM: /);
       assert.match(description, /\.$/);
-      return `${body.request} ${body.vmm ?? (body.command ? 'command' : 'pid')}`;
+      const [way] = ['command', 'pid', 'remote'].filter((name) => name in body);
+      return `${body.request} ${body.vmm ?? way}`;
     });
-    assert.deepEqual(ways, ['launch kvmtool', 'launch qemu', 'launch command', 'attach pid']);
+    assert.deepEqual(ways, ['launch kvmtool', 'launch qemu', 'launch command', 'attach pid', 'attach remote']);
   });
 
   it('offers the choices and fields that the adapter takes', () => {
@@ -130,12 +134,13 @@ describe('package.json', () => {
     parseLaunch(seen({ kernel: 'Image' }));
     parseLaunch(seen({ command: ['vmm'] }));
     parseAttach(seen({ pid: 1 }));
+    parseAttach(seen({ remote: ':1' }));
     assert.deepEqual(
       fields.map(([name]) => name).filter((name) => !read.has(name)),
       ['lab'], // the extension's own: see demo.ts
     );
     assert.deepEqual(
-      [...read].filter((name) => !(name in launch) && !(name in attach) && name !== 'remote'),
+      [...read].filter((name) => !(name in launch) && !(name in attach)),
       [],
     );
   });

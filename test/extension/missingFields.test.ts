@@ -164,8 +164,11 @@ describe('the fields that a configuration leaves out', () => {
     });
 
     it('a remote stub has no process', async () => {
-      const { outcome, configuration } = await fill({ request, remote: 'localhost:1234' });
+      const { outcome, configuration } = await fill({ request, remote: 'localhost:1234', symbols: '' });
       assert.equal(outcome, configuration);
+      const { filled, workbench } = await fill({ request, remote: 'localhost:1234' });
+      assert.equal(filled.pid, undefined);
+      assert.match(workbench.told.join(), /"symbols" is not set/);
     });
 
     it('symbols are those of the kernel that the VM booted, else of the workspace', async () => {

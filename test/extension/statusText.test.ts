@@ -21,3 +21,14 @@ test('the status bar says what the guest runs in and how many hardware breakpoin
   assert.equal(details.get('Symbols'), '/build/vmlinux');
   assert.equal(new Map(statusDetails(status)).get('Symbols'), 'none');
 });
+
+test('of a remote stub it says where that is', () => {
+  const { vmm: _vmm, pid: _pid, exitTrap: _exitTrap, ...others } = status;
+  const remote = { ...others, target: 'remote stub localhost:1234' };
+  assert.equal(statusText(remote), '$(debug-pause) remote stub localhost:1234: 1 vCPU, HW 1/6');
+  const details = new Map(statusDetails(remote));
+  assert.deepEqual(
+    [details.get('Target'), details.has('VMM'), details.has('Exit trap')],
+    [remote.target, false, false],
+  );
+});

@@ -2,7 +2,7 @@
 import { PassThrough } from 'node:stream';
 import type { Services, SessionSymbols } from '../../src/dap/context.ts';
 import { Session } from '../../src/dap/session.ts';
-import type { AttachRequest, Connector, LaunchRequest } from '../../src/target/connection.ts';
+import type { AttachRequest, Connector, LaunchRequest, RemoteAddress } from '../../src/target/connection.ts';
 import { DapClient } from './dapClient.ts';
 import { fakeGuest, fakeSymbols } from './fakeKernel.ts';
 import type { FakeTarget } from './fakeTarget.ts';
@@ -11,7 +11,7 @@ export interface FakeSession {
   readonly client: DapClient;
   readonly session: Session;
   readonly target: FakeTarget;
-  readonly requests: (LaunchRequest | AttachRequest)[];
+  readonly requests: (LaunchRequest | AttachRequest | RemoteAddress)[];
   readonly logs: string[];
   /** What the guest prints. */
   readonly printed: PassThrough;
@@ -32,7 +32,7 @@ export interface FakeOptions {
 
 export function fakeServices(options: FakeOptions = {}) {
   const target = options.target ?? fakeGuest();
-  const requests: (LaunchRequest | AttachRequest)[] = [];
+  const requests: (LaunchRequest | AttachRequest | RemoteAddress)[] = [];
   const logs: string[] = [];
   const [printed, typed] = [new PassThrough(), new PassThrough()];
   const connect = options.connect ?? (async () => target);
@@ -43,6 +43,10 @@ export function fakeServices(options: FakeOptions = {}) {
     },
     attach: async (request, signal) => {
       requests.push(request);
+      return connect(signal);
+    },
+    connect: async (address, signal) => {
+      requests.push(address);
       return connect(signal);
     },
   };

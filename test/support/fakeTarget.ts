@@ -40,6 +40,7 @@ export class FakeTarget implements Target {
     hardwareBreakpoints: 2,
     hardwareWatchpoints: 1,
     stepWithoutInterrupts: true,
+    guestTraps: true,
     facts: new Map([['vmm', 'fake']]),
   };
   readonly registers: readonly RegisterDescription[];

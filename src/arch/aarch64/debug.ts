@@ -91,6 +91,26 @@ export function encodeWatchpoints(
   return pairs;
 }
 
+/** The bytes that one watchpoint watches. */
+export function watchedBytes({ value, control }: DebugRegisterPair): {
+  readonly address: bigint;
+  readonly length: number;
+} {
+  const mask = Number((control >> MASK_SHIFT) & 0x1fn);
+  if (mask > 0) return { address: value, length: 2 ** mask };
+  const selected = Number((control >> BAS_SHIFT) & 0xffn).toString(2);
+  const offset = selected.length - 1 - selected.lastIndexOf('1');
+  return { address: value + BigInt(offset), length: selected.length - offset };
+}
+
+// ID_AA64DFR0_EL1 (Arm ARM, D24.2): 15:12 BRPs and 23:20 WRPs, the numbers of breakpoints and watchpoints less one.
+export const debugRegisterCounts = (
+  idAa64dfr0: bigint,
+): { readonly breakpoints: number; readonly watchpoints: number } => ({
+  breakpoints: Number((idAa64dfr0 >> 12n) & 0xfn) + 1,
+  watchpoints: Number((idAa64dfr0 >> 20n) & 0xfn) + 1,
+});
+
 /** The largest n up to MASK_MAX for which `address` is a multiple of 2^n and 2^n is at most `length`. */
 function largestAlignedPower(address: bigint, length: bigint): number {
   let power = 0;

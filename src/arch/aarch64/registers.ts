@@ -156,6 +156,24 @@ export function describeKvmRegister(id: bigint): KvmRegisterDescription {
   return { ...description, id };
 }
 
+const coreByName = new Map(coreLayout.map(([, description]) => [description.name, description]));
+const topicByName = new Map(systemRegisters.map(({ name, topic }) => [name, topic]));
+
+/** Whether a name is one of those here: of a core register, `sp`, a vector register or a system register. */
+export const isKnownRegister = (name: string): boolean =>
+  name === 'sp' || coreByName.has(name) || topicByName.has(name) || isSve(name);
+
+const isSve = (name: string): boolean => /^([zp]\d+|ffr)$/.test(name);
+
+/** What a register of that name is, wherever its value comes from; an unknown one is an `other` system register. */
+export function describeRegister(name: string, bits: number): RegisterDescription {
+  const core = name === 'sp' ? stackPointer : coreByName.get(name);
+  if (core) return { ...core, bits };
+  if (isSve(name)) return describe(name, 'float', bits);
+  // Identification registers are more than are named here, and all called that.
+  return describe(name, 'system', bits, topicByName.get(name) ?? (/^id_/.test(name) ? 'identification' : 'other'));
+}
+
 /** Where the value of a catalogue entry comes from. */
 export type RegisterSource =
   | { readonly kind: 'register'; readonly id: bigint }
@@ -185,7 +203,8 @@ const general = [...Array.from({ length: 31 }, (_, n) => `x${n}`), 'sp', 'pc', '
 const floatRank = (name: string): number => ['v', 'fpsr', 'fpcr', 'z', 'p', 'ffr'].indexOf(name.replace(/\d.*$/, ''));
 const trailingNumber = (name: string): number => Number(/^[a-z]+(\d+)/.exec(name)?.[1] ?? 0);
 
-function compare(a: CatalogueEntry, b: CatalogueEntry): number {
+/** The order of catalogues: general first, system registers by topic. */
+export function compareRegisters(a: RegisterDescription, b: RegisterDescription): number {
   const byGroup = groupOrder.indexOf(a.group) - groupOrder.indexOf(b.group);
   if (byGroup !== 0) return byGroup;
   if (a.group === 'general') return general.indexOf(a.name) - general.indexOf(b.name);
@@ -217,7 +236,7 @@ export function registerCatalogue(ids: readonly bigint[]): readonly CatalogueEnt
     if (vector?.source.kind !== 'register' || names.has(`v${n}`)) continue;
     entries.push({ ...describe(`v${n}`, 'float', 128), source: { kind: 'lowBits', id: vector.source.id } });
   }
-  return entries.sort(compare);
+  return entries.sort(compareRegisters);
 }
 
 const coreGroup = (group: RegisterGroup): RegisterDescription[] =>

@@ -48,7 +48,8 @@ async function attach(request: AttachRequest, guardianPath: string, signal: Abor
   }
 }
 
-export const createConnector = ({ guardianPath }: ConnectorOptions): Connector => ({
+/** Its targets are VMMs on this machine. */
+export const createConnector = ({ guardianPath }: ConnectorOptions): Pick<Connector, 'launch' | 'attach'> => ({
   launch,
   attach: (request, signal) => attach(request, guardianPath, signal),
 });

@@ -7,11 +7,13 @@ import type { ConnectorOptions } from './connector.ts';
 /** What Node's two loaders call a module that is not there. */
 const missing: readonly unknown[] = ['MODULE_NOT_FOUND', 'ERR_MODULE_NOT_FOUND'];
 
+type KvmConnector = Pick<Connector, 'launch' | 'attach'>;
+
 export function deferredConnector(
   options: ConnectorOptions,
   load: () => Promise<typeof import('./connector.ts')> = () => import('./connector.ts'),
-): Connector {
-  const connector = async (): Promise<Connector> => {
+): KvmConnector {
+  const connector = async (): Promise<KvmConnector> => {
     if (process.platform !== 'linux') {
       throw new UserError(
         'VMs are controlled through KVM on Linux only: install the extension on the machine where they run (Remote - SSH), or name a stub in "remote".',

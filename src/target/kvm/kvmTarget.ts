@@ -147,6 +147,7 @@ export class KvmTarget implements Target {
       hardwareBreakpoints: number(breakpoints),
       hardwareWatchpoints: number(watchpoints),
       stepWithoutInterrupts: true,
+      guestTraps: true,
       facts: new Map([
         ['VMM', `${processName(pid)} (pid ${pid})`],
         ['vCPUs', `${group.threads.length}`],

@@ -1,0 +1,432 @@
+/** The client of the GDB remote protocol: against a stub with a fake guest, and against answers that are odd or wrong. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Gpa, Gva } from '../../src/base/address.ts';
+import { MemoryFault, SessionError, TargetError, UserError } from '../../src/base/errors.ts';
+import { connectRemote } from '../../src/target/rsp/connect.ts';
+import { type Target, UnplantedBreakpoints } from '../../src/target/target.ts';
+import { type Answer, FakeStub, type FakeStubOptions, GuestBehindStub } from '../support/fakeStub.ts';
+import { FakeTarget } from '../support/fakeTarget.ts';
+import { contract } from './contract.ts';
+
+/** As long as nothing takes that comes at all. */
+const patience = { connect: 5000, answer: 5000 };
+const signal = new AbortController().signal;
+
+const translation = ['sctlr_el1', 'ttbr1_el1', 'id_aa64dfr0_el1'].map(
+  (name) => ({ name, group: 'system', bits: 64 }) as const,
+);
+const [code, data] = [Gva(0x1000n), Gva(0x2000n)];
+
+interface Rig {
+  readonly guest: GuestBehindStub;
+  readonly stub: FakeStub;
+  readonly target: Target;
+}
+
+interface RigOptions extends FakeStubOptions {
+  readonly vcpus?: number;
+  readonly patience?: typeof patience;
+  /** Answers that are other than the guest's; null: the guest's. */
+  readonly instead?: (request: string, stub: FakeStub, guest: GuestBehindStub) => Answer | null;
+}
+
+/** A fake guest, a stub in front of it, and the target that is connected to that. Its other vCPUs are in a loop. */
+async function rig(options: RigOptions, work: (rig: Rig) => Promise<void>): Promise<void> {
+  const fake = new FakeTarget(options.vcpus ?? 1, translation);
+  fake.load(0x1000n, new Uint8Array(0x3000));
+  fake.load(0x3000n, new Uint8Array(new Uint32Array([0x1400_0000]).buffer)); // b .
+  for (const vcpu of fake.vcpus) {
+    // 2 breakpoints and 1 watchpoint, as the fake guest has them.
+    fake.set(vcpu, 'id_aa64dfr0_el1', 0x1000n);
+    fake.set(vcpu, 'pc', 0x3000n);
+  }
+  const guest = new GuestBehindStub(fake, options);
+  const stub = await FakeStub.start((request, self) => {
+    const answer = options.instead?.(request, self, guest);
+    return answer === null || options.instead === undefined ? guest.answer(request, self) : answer;
+  });
+  try {
+    const target = await connectRemote(stub.address, signal, options.patience ?? patience);
+    await work({ guest, stub, target });
+    await target.detach();
+    if (fake.ended === 'detached') assert.deepEqual([guest.planted, guest.isPhysical], [[], false], 'no trace is left');
+  } finally {
+    stub.close();
+  }
+}
+
+const variants: readonly (readonly [string, RigOptions])[] = [
+  ['like that of QEMU', { without: /^X/ }],
+  ['with two vCPUs, binary writes and without acknowledgments', { vcpus: 2, features: ';QStartNoAckMode+' }],
+];
+for (const [name, options] of variants) {
+  describe(`target/rsp on a stub ${name}`, () => {
+    for (const each of contract) {
+      test(each.name, () =>
+        rig(options, ({ target }) =>
+          each.run({ target, code, data, unmapped: Gva(0x10_0000n), killed: { code: undefined, signal: undefined } }),
+        ),
+      );
+    }
+  });
+}
+
+/** Requests and what they are answered with; all others go to the guest. */
+const table =
+  (answers: Readonly<Record<string, Answer>>) =>
+  (request: string): Answer | null => {
+    const key = Object.keys(answers).find(
+      (each) => request === each || (each.endsWith('*') && request.startsWith(each.slice(0, -1))),
+    );
+    return key === undefined ? null : answers[key];
+  };
+
+const bytesOf = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'latin1'));
+
+async function refused(options: RigOptions, expected: RegExp): Promise<void> {
+  await assert.rejects(
+    rig(options, async () => undefined),
+    (error: unknown) => error instanceof UserError && expected.test(error.message),
+    `${expected}`,
+  );
+}
+
+describe('a stub that is not one to debug with is refused', () => {
+  test('that does not answer', () =>
+    refused(
+      { instead: () => undefined, patience: { connect: 50, answer: 50 } },
+      /127\.0\.0\.1:\d+ accepts the connection.*another debugger may be connected/,
+    ));
+
+  test('that is no stub', () =>
+    refused(
+      { instead: () => bytesOf('HTTP/1.1 400 Bad Request\r\n\r\n'), patience: { connect: 50, answer: 50 } },
+      /is no GDB stub/,
+    ));
+
+  test('that closes the connection', () =>
+    refused(
+      {
+        instead: (_request, stub) => {
+          stub.drop();
+          return undefined;
+        },
+      },
+      /is no GDB stub/,
+    ));
+
+  test('whose packets have no end', () =>
+    refused({ instead: () => bytesOf(`+$${'x'.repeat(2 << 20)}`) }, /is no GDB stub/));
+
+  test('whose run lengths have no end', () =>
+    refused({ instead: () => bytesOf(`+$x${'*~'.repeat(20_000)}#00`) }, /is no GDB stub/));
+
+  test('where nothing listens', async () => {
+    const stub = await FakeStub.start(() => '');
+    const { address } = stub;
+    stub.close();
+    await assert.rejects(
+      connectRemote(address, signal, patience),
+      /nothing listens at 127\.0\.0\.1:\d+; .*-gdb tcp::\d+/,
+    );
+  });
+
+  const described = (text: string): RigOptions => ({
+    instead: table({ 'qXfer:features:read:target.xml*': `l${text}` }),
+  });
+  const cases: readonly (readonly [string, string, RegExp])[] = [
+    [
+      'of another architecture',
+      '<target><architecture>i386:x86-64</architecture></target>',
+      /architecture i386:x86-64; .*aarch64/,
+    ],
+    [
+      'without its registers',
+      '<target><architecture>aarch64</architecture></target>',
+      /no register x0, x30, sp, pc, pstate/,
+    ],
+    ['that is no XML', '<target><feature></target>', /target\.xml\+0x[0-9a-f]+: /],
+    ['that includes itself', '<target><xi:include href="target.xml"/></target>', /too many parts/],
+    ['with a register of 7 bits', '<feature><reg name="x0" bitsize="7"/></feature>', /"x0" with 7 bits/],
+    ['with a register of many bits', '<feature><reg name="x0" bitsize="1000000"/></feature>', /"x0" with 1000000 bits/],
+    [
+      'that grows when it is read',
+      '<!DOCTYPE t [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><target><architecture>&b;</architecture></target>',
+      /target\.xml\+0x|architecture/,
+    ],
+  ];
+  for (const [name, text, expected] of cases)
+    test(`with a description ${name}`, () => refused(described(text), expected));
+
+  test('with a description that has no end', () =>
+    refused({ instead: table({ 'qXfer:*': `m${'x'.repeat(4000)}` }) }, /target\.xml has no end/));
+
+  test('whose VM is over', () => refused({ instead: table({ '?': 'W00' }) }, /has ended already/));
+});
+
+test('the attach can be cancelled', async () => {
+  const stub = await FakeStub.start(() => undefined);
+  const abort = new AbortController();
+  const attach = connectRemote(stub.address, abort.signal, patience);
+  setImmediate(() => abort.abort());
+  await assert.rejects(attach, /cancelled/);
+  stub.close();
+});
+
+test('what is damaged on the way is sent again', async () => {
+  let damaged = 1;
+  const instead = (request: string, stub: FakeStub): Answer | null => {
+    if (request === 'qfThreadInfo') stub.refusals = 2;
+    return request === '?' && damaged-- > 0 ? bytesOf('$T05thread:p01.01;#ff') : null;
+  };
+  await rig({ instead }, async ({ target, stub }) => {
+    assert.equal(target.vcpus.length, 1);
+    assert.equal(stub.requests.filter((request) => request === '?').length, 2);
+  });
+  await refused({ instead: table({ '?': bytesOf('$T05thread:p01.01;#ff') }) }, /does not understand|damaged/);
+});
+
+test('what a stub cannot do is in its capabilities', async () => {
+  await rig({ instead: table({ 'Z0*': '', 'Z1*': '', 'Z2*': '' }) }, async ({ target }) => {
+    const { softwareBreakpoints, hardwareBreakpoints, hardwareWatchpoints, guestTraps } = target.capabilities;
+    assert.deepEqual([softwareBreakpoints, hardwareBreakpoints, hardwareWatchpoints, guestTraps], [false, 0, 0, false]);
+    await assert.rejects(target.insert({ kind: 'software', address: code }, 0), /the remote stub cannot do that/);
+    await assert.rejects(target.insert({ kind: 'hardware', address: code }, 0), TargetError);
+  });
+  await rig({ without: /^qqemu|^qRcmd|^vCont/, vcpus: 2 }, async ({ target, stub }) => {
+    assert.equal(target.capabilities.facts.get('steps'), 'interrupts are masked in PSTATE');
+    assert.match(target.capabilities.facts.get('RAM') ?? '', /not told by the stub/);
+    assert.match(target.capabilities.facts.get('other vCPUs in a step') ?? '', /no vCont/);
+    await target.memory(0).write(data, Uint8Array.of(1, 2, 3));
+    assert.deepEqual(await target.memory(0).read(data, 3), Uint8Array.of(1, 2, 3));
+    const isPlain = (error: unknown): boolean => error instanceof TargetError && !(error instanceof MemoryFault);
+    await assert.rejects(target.translate(0, data), isPlain);
+    await assert.rejects(target.physicalMemory.read(Gpa(0x2000n), 1), /cannot access memory by physical address/);
+    assert.ok(!stub.requests.some((request) => request.startsWith('Qqemu')));
+  });
+});
+
+test('without vCont the stub steps the thread it is told', () => {
+  const answers = { 'vCont?': '', 'Hcp01.01': 'OK', s: 'T05thread:p1.1;' };
+  return rig({ vcpus: 2, instead: table(answers) }, async ({ target, stub }) => {
+    assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: 0x3000n }]);
+    assert.ok(stub.requests.includes('Hcp01.01'));
+  });
+});
+
+test('a step names its vCPU and no other', () =>
+  rig({ vcpus: 2 }, async ({ target, stub }) => {
+    await target.step(1);
+    assert.deepEqual(
+      new Set(stub.requests.filter((request) => request.startsWith('vCont;'))),
+      new Set(['vCont;s:p01.02']),
+    );
+  }));
+
+describe('stop replies', () => {
+  const stops: readonly (readonly [string, Answer, object])[] = [
+    ['without a thread', 'S02', { kind: 'interrupted', vcpu: 0 }],
+    ['of another thread', 'T02thread:p1.2;', { kind: 'interrupted', vcpu: 1 }],
+    [
+      'with output before, and registers',
+      ['O68690a', 'T0220:00;thread:p1.1;core:0;'],
+      { kind: 'interrupted', vcpu: 0 },
+    ],
+    [
+      'with another signal',
+      'T0bthread:p1.1;',
+      { kind: 'unknown', vcpu: 0, detail: 'signal 11 from the remote stub at 0x3000' },
+    ],
+    [
+      'at no breakpoint',
+      'T05thread:p1.1;',
+      { kind: 'unknown', vcpu: 0, detail: 'signal 5 from the remote stub at 0x3000' },
+    ],
+    ['that the VM has ended', 'W03', { kind: 'exited', status: { code: 3, signal: undefined } }],
+    ['that the VM was ended', 'X09;process:1', { kind: 'exited', status: { code: undefined, signal: 9 } }],
+  ];
+  for (const [name, answer, event] of stops) {
+    test(name, () =>
+      rig({ vcpus: 2, instead: table({ 'vCont;c': answer }) }, async ({ target }) => {
+        assert.deepEqual(await target.resume(), [event]);
+      }),
+    );
+  }
+
+  test('that are none end the session', () =>
+    rig({ instead: table({ 'vCont;c': 'E01' }) }, async ({ target }) => {
+      await assert.rejects(
+        target.resume(),
+        (error: unknown) => error instanceof SessionError && /answers `E01`/.test(error.message),
+      );
+    }));
+});
+
+describe('a connection that is lost', () => {
+  const isLost = (error: unknown): boolean =>
+    error instanceof SessionError && /connection to the remote stub at 127\.0\.0\.1:\d+ is lost/.test(error.message);
+
+  test('while the guest runs', () =>
+    rig({ instead: table({ 'vCont;c': undefined }) }, async ({ target, stub }) => {
+      const run = target.resume();
+      setImmediate(() => stub.drop());
+      await assert.rejects(run, isLost);
+      await assert.rejects(target.exited, isLost);
+    }));
+
+  test('while the guest is stopped', () =>
+    rig({}, async ({ target, stub }) => {
+      stub.drop();
+      await assert.rejects(target.exited, isLost);
+      await assert.rejects(target.memory(0).read(data, 1), isLost);
+    }));
+
+  test('is no loss when the VM has said that it ends', () =>
+    rig({}, async ({ target, stub }) => {
+      stub.send('W00');
+      stub.drop();
+      assert.deepEqual(await target.exited, { code: 0, signal: undefined });
+    }));
+
+  test('or a stub that says no more', () =>
+    rig({ instead: table({ 'm*': undefined }), patience: { connect: 1000, answer: 50 } }, async ({ target }) => {
+      await assert.rejects(target.memory(0).read(data, 1), /does not answer `m2000,1`/);
+      await assert.rejects(target.exited, SessionError);
+    }));
+});
+
+test('a register that the stub says it wrote and did not', () =>
+  rig({}, async ({ target }) => {
+    await assert.rejects(target.writeRegister(0, 'sctlr_el1', 1n), /does not change sctlr_el1: it is 0x0 still/);
+    await assert.rejects(target.writeRegister(0, 'pstate', 1n << 32n), /32 bits wide/);
+  }));
+
+test('memory in parts, as the stub gives it', async () => {
+  const part = (request: string): Answer | null => {
+    const [, digits = '', length = ''] = /^m([0-9a-f]+),([0-9a-f]+)$/.exec(request) ?? [];
+    const address = Number.parseInt(digits, 16);
+    if (digits === '' || address < 0x2000) return null;
+    if (address >= 0x2010) return 'E14';
+    return Buffer.alloc(Math.min(5, Number.parseInt(length, 16), 0x2010 - address), address & 0xff).toString('hex');
+  };
+  await rig({ without: /^qqemu/, instead: part }, async ({ target }) => {
+    const bytes = await target.memory(0).read(data, 12);
+    assert.deepEqual([...bytes], [0, 0, 0, 0, 0, 5, 5, 5, 5, 5, 10, 10]);
+    const isFault = (error: unknown): boolean =>
+      error instanceof MemoryFault && error.address === 0x2010n && /E14/.test(error.message);
+    await assert.rejects(target.memory(0).read(data, 32), isFault);
+  });
+});
+
+test('memory that is more than the stub was asked for, or no memory', () =>
+  rig({ without: /^qqemu/, instead: table({ 'm2000,4': '0011223344', 'm2000,2': 'zz' }) }, async ({ target }) => {
+    for (const length of [4, 2]) await assert.rejects(target.memory(0).read(data, length), MemoryFault);
+  }));
+
+test('breakpoints that cannot be placed any more are named', async () => {
+  let isFull = false;
+  const instead = (request: string): Answer | null => (isFull && request.startsWith('Z1,1004') ? 'E22' : null);
+  await rig({ instead }, async ({ target, guest }) => {
+    const [first, second] = [
+      await target.insert({ kind: 'software', address: code }, 0),
+      await target.insert({ kind: 'hardware', address: Gva(code + 4n) }, 0),
+    ];
+    isFull = true;
+    const names = (error: unknown): boolean =>
+      error instanceof UnplantedBreakpoints && error.ids.length === 1 && error.ids[0] === second;
+    await assert.rejects(target.resume(), names);
+    assert.deepEqual(guest.planted, []);
+    await target.remove(first);
+  });
+});
+
+test('a breakpoint that the guest has written over', async () => {
+  let isOver = false;
+  const instead = (request: string, stub: FakeStub, guest: GuestBehindStub): Answer | null => {
+    if (isOver && request === 'vCont;c') return 'T02thread:p1.1;';
+    if (!isOver || !request.startsWith('z0')) return null;
+    void guest.answer(request, stub);
+    return 'E22';
+  };
+  await rig({ instead }, async ({ target, guest }) => {
+    const id = await target.insert({ kind: 'software', address: code }, 0);
+    isOver = true;
+    await target.resume();
+    assert.deepEqual(target.takeRewritten(), [id]);
+    assert.deepEqual(target.takeRewritten(), []);
+    // What is there is a breakpoint: then it is the stub that has left it.
+    guest.target.load(code, Uint8Array.of(0, 0, 0x20, 0xd4));
+    await assert.rejects(target.resume(), SessionError);
+  });
+});
+
+test('a step that was interrupted leaves no stop behind', async () => {
+  const replies: string[] = ['T02thread:p1.1;', 'T05thread:p1.1;', 'T02thread:p1.1;'];
+  await rig(
+    { instead: (request) => (request.startsWith('vCont;') ? (replies.shift() ?? 'T02') : null) },
+    async ({ target }) => {
+      assert.deepEqual(await target.step(0), [{ kind: 'interrupted', vcpu: 0 }]);
+      // The stop that QEMU still owes for the step is nobody's.
+      assert.deepEqual(await target.resume(), [{ kind: 'interrupted', vcpu: 0 }]);
+      assert.deepEqual(replies, []);
+    },
+  );
+});
+
+test('of vCPUs that arrive at once, what is told late is of no step and of no breakpoint that has gone', async () => {
+  const late: string[] = [];
+  const instead = (request: string): Answer | null => (request.startsWith('vCont;') ? (late.shift() ?? null) : null);
+  await rig({ vcpus: 2, instead }, async ({ target }) => {
+    const loop = new Uint8Array(new Uint32Array([0x9100_0673, 0x17ff_ffff]).buffer); // add x19, x19, #1; b -4
+    await target.memory(0).write(code, loop);
+    await target.writeRegister(1, 'pc', code);
+    late.push('T05thread:p1.1;', 'T05thread:p1.2;');
+    assert.deepEqual(
+      await target.step(1),
+      [{ kind: 'step', vcpu: 1, pc: code }],
+      'twice nothing is a branch to itself',
+    );
+    late.push('T05thread:p1.1;');
+    assert.deepEqual(await target.step(1), [{ kind: 'step', vcpu: 1, pc: code + 4n }]);
+    const id = await target.insert({ kind: 'software', address: code }, 1);
+    assert.deepEqual(await target.resume(), [{ kind: 'breakpoint', vcpu: 1, pc: code, ids: [id] }]);
+    await target.remove(id);
+    late.push('T05thread:p1.2;', 'T02thread:p1.2;');
+    assert.deepEqual(await target.resume(), [{ kind: 'interrupted', vcpu: 1 }]);
+    assert.deepEqual(late, []);
+  });
+});
+
+test('an exclusive sequence is one step, and WFI none of the stub', async () => {
+  const instead = (request: string, _stub: FakeStub, { target: fake }: GuestBehindStub): Answer | null => {
+    if (!request.startsWith('vCont;s')) return null;
+    fake.set(0, 'pc', fake.get(0, 'pc') + 4n); // the fake guest knows none of these instructions
+    return 'T05thread:p01.01;';
+  };
+  await rig({ instead }, async ({ target, stub }) => {
+    const steps = (): number => stub.requests.filter((request) => request.startsWith('vCont;s')).length;
+    const words = [0xd503207f, 0x885ffc20, 0x11000400, 0x8802fc20, 0x35ffffa2]; // wfi, ldaxr, add, stlxr, cbnz
+    await target.memory(0).write(code, new Uint8Array(new Uint32Array(words).buffer));
+    await target.writeRegister(0, 'pc', code);
+    assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: code + 4n }]);
+    assert.equal(steps(), 0);
+    assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: code + 16n }]);
+    assert.equal(steps(), 3);
+  });
+  // A real vCPU loses its reservation to each step.
+  let planted: readonly string[] = [];
+  const runs = (request: string, _stub: FakeStub, guest: GuestBehindStub): Answer | null => {
+    if (request !== 'vCont;c:p01.01') return null;
+    planted = guest.planted;
+    guest.target.set(0, 'pc', code + 12n);
+    return 'T05thread:p01.01;';
+  };
+  await rig({ without: /^qqemu/, instead: runs }, async ({ target }) => {
+    const words = [0x885ffc20, 0x11000400, 0x8802fc20, 0x35ffffa2];
+    await target.memory(0).write(code, new Uint8Array(new Uint32Array(words).buffer));
+    await target.writeRegister(0, 'pc', code);
+    assert.deepEqual(await target.step(0), [{ kind: 'step', vcpu: 0, pc: code + 12n }]);
+    assert.deepEqual(planted, ['1,100c,4']);
+  });
+});
