@@ -55,7 +55,10 @@ async function fill(stage: string, name: VsixName, progress: Progress): Promise<
     cpSync(from, join(stage, path), { recursive: true });
   const steps = manifest.contributes.walkthroughs.flatMap((walkthrough) => walkthrough.steps);
   const pages = steps.map(({ media }) => media.markdown);
-  for (const path of ['README.md', 'CHANGELOG.md', 'LICENSE', manifest.icon, 'syntaxes', ...pages]) copy(path);
+  const pictures = [...readFileSync(join(repository, 'README.md'), 'utf8').matchAll(/!\[[^\]]*\]\(([\w/.-]+)\)/g)];
+  const shown = pictures.flatMap(([, path]) => path ?? []);
+  for (const path of ['README.md', 'CHANGELOG.md', 'LICENSE', manifest.icon, 'syntaxes', ...pages, ...shown])
+    copy(path);
   // All programs also in the portable one: the demo's lab brings koffi of its own.
   const built = readdirSync(join(repository, 'dist')).filter((file) => !file.endsWith('.map'));
   for (const file of built) copy(join('dist', file));

@@ -23,8 +23,6 @@ const frame = (page: Page, text: string): Locator =>
 /** The place that a frame of the call stack shows. */
 const badge = (page: Page, line: number): Locator =>
   page.locator('.debug-call-stack .monaco-list-row', { hasText: `${line}:` }).first();
-const breakpoint = (page: Page, label: string): Locator =>
-  page.locator(`.debug-breakpoints .monaco-list-row[aria-label^="${label}"]`);
 const stopped = (page: Page, text: string | RegExp): Promise<void> => page.getByText(text).first().waitFor(patience);
 
 describe('VS Code and the lab', { skip }, () => {
@@ -171,7 +169,6 @@ describe('VS Code and the lab', { skip }, () => {
   test('function breakpoint, condition with a mode, hit count, logpoint, data breakpoint, exception filter', async () => {
     await inTree('breakpoints', launch('guest.do=traps'), async (workbench) => {
       const { page } = workbench;
-      // The exception filters take what room the Breakpoints view has.
       await page.setViewportSize({ width: 1400, height: 1300 });
       await workbench.openFile('main.c');
       await workbench.debuggersReady();
@@ -180,6 +177,7 @@ describe('VS Code and the lab', { skip }, () => {
         lineOf('\tsetup_nr_cpu_ids();'),
         lineOf('\tdo_trace_initcall_finish(fn, ret);'),
       ];
+      await workbench.breakAtFunction('start_kernel');
       await page.keyboard.press('F5');
       await stopped(page, 'Stopped on entry');
       // Its code is shown, and only then other editors can be.
@@ -189,7 +187,6 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.breakWhen(conditional, 'Expression', 'init_task.pid == 0', 'Hardware');
       await workbench.breakWhen(logged, 'Log Message', 'here runs {init_task.comm}');
       await workbench.breakWhen(counted, 'Hit Count', '3');
-      await workbench.breakAtFunction('start_kernel');
       await page.keyboard.press('F5');
       await stopped(page, /Paused on function breakpoint/i);
       await picture(page, 'function-breakpoint');
@@ -200,7 +197,7 @@ describe('VS Code and the lab', { skip }, () => {
       await scope(page, 'Variables of main.c').click();
       await variable(page, /^early_boot_irqs_disabled\b/).click({ button: 'right' });
       await page.locator('.monaco-menu .action-item', { hasText: 'Break on Value Change' }).click();
-      await breakpoint(page, 'early_boot_irqs_disabled').waitFor();
+      await workbench.breakpointRow('early_boot_irqs_disabled');
       await page.keyboard.press('F5');
       await stopped(page, /Paused on data/i);
       await page.locator('.repl', { hasText: 'here runs "swapper' }).waitFor();
@@ -211,10 +208,59 @@ describe('VS Code and the lab', { skip }, () => {
       await picture(page, 'hit-count');
 
       await workbench.command('Remove All Breakpoints');
-      await breakpoint(page, 'kprobe').locator('.monaco-checkbox').click();
+      await (await workbench.breakpointRow('kprobe')).locator('.monaco-checkbox').click();
       await page.keyboard.press('F5');
       await stopped(page, /Paused on kprobe/i);
       await picture(page, 'exception');
+      await page.keyboard.press('Shift+F5');
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+    });
+  });
+
+  test('the views of a guest: kernel log, page walk, system registers, number format; completion; quiet failures', async (context) => {
+    const { pid } = await runGuest(adapter, vmm, 0, context);
+    const configuration = { request: 'attach', pid, symbols: '/lab/vmlinux', debugServer: adapter.port };
+    await inTree('views', configuration, async (workbench) => {
+      const { page } = workbench;
+      const editor = (text: string): Locator => page.locator('.editor-instance .view-lines', { hasText: text }).first();
+      await page.setViewportSize({ width: 1400, height: 1300 });
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      await page.keyboard.press('F5');
+      await frame(page, 'vCPU 1').waitFor(patience);
+      await page.keyboard.press('F6');
+      await page.locator('.codicon-debug-stackframe').first().waitFor(patience);
+
+      await workbench.command('KVM Debug: Show the Kernel Log');
+      await page.locator('.tab.active', { hasText: '.dmesg' }).waitFor(patience);
+      await editor('Booting').waitFor();
+      await picture(page, 'kernel-log');
+      await workbench.command('KVM Debug: Translate an Address…');
+      await page.locator('.quick-input-title', { hasText: 'Translate an Address' }).waitFor();
+      await page.locator('.quick-input-widget input').fill('&jiffies');
+      await page.keyboard.press('Enter');
+      await page.locator('.tab.active', { hasText: 'Page Walk' }).waitFor(patience);
+      await editor('Physical address').waitFor();
+      await picture(page, 'page-walk');
+
+      await workbench.watch('init_task.prio');
+      const watched = page.locator('.debug-watch .monaco-list-row');
+      await watched.filter({ hasText: /120$/ }).waitFor();
+      await workbench.command('KVM Debug: Show Numbers in Hexadecimal or Decimal');
+      await watched.filter({ hasText: /0x78$/ }).waitFor();
+      await workbench.watch('no_such_thing');
+      await watched.filter({ hasText: /no_such_thing/ }).waitFor();
+      assert.equal(await page.locator('.monaco-dialog-box, .notification-toast').count(), 0);
+
+      await scope(page, 'System').click();
+      await variable(page, /^translation/i).click();
+      await variable(page, /^ttbr1_el1\b.*0x/).waitFor();
+      await picture(page, 'system-registers');
+
+      await workbench.typeInConsole('init_task.thread_pi');
+      await page.locator('.suggest-widget .monaco-list-row', { hasText: 'thread_pid' }).waitFor();
+      await picture(page, 'completion');
+      await page.keyboard.press('Escape');
       await page.keyboard.press('Shift+F5');
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
     });

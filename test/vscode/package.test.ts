@@ -49,7 +49,13 @@ test('each VSIX holds the programs, what package.json refers to, its own koffi, 
     .map(({ parentPath, name }) => relative(dist, join(parentPath, name)));
   const syntaxes = readdirSync(join(repository, 'syntaxes'));
   const common = [
-    ...['package.json', 'readme.md', 'changelog.md', 'LICENSE.txt', 'images/icon.png'],
+    ...[
+      'package.json',
+      'readme.md',
+      'changelog.md',
+      'LICENSE.txt',
+      ...readdirSync(join(repository, 'images')).map((file) => `images/${file}`),
+    ],
     ...syntaxes.map((file) => `syntaxes/${file}`),
     ...steps,
   ];

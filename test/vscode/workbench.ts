@@ -117,11 +117,30 @@ export class Workbench {
     await this.page.keyboard.press('Enter');
   }
 
-  /** Adds a function breakpoint. The Breakpoints view has to have room for it. */
+  /** Adds a function breakpoint: before the first session, whose exception filters take what room the view has. */
   async breakAtFunction(name: string): Promise<void> {
     await this.command('Add Function Breakpoint');
     await this.page.locator('.debug-breakpoints .monaco-inputbox input').fill(name);
     await this.page.keyboard.press('Enter');
+  }
+
+  /** The row of the Breakpoints view that begins so, scrolled to. */
+  async breakpointRow(label: string): Promise<Locator> {
+    const rows = this.page.locator('.debug-breakpoints .monaco-list-row');
+    const row = this.page.locator(`.debug-breakpoints .monaco-list-row[aria-label^="${label}"]`);
+    // The list has only those rows in the page that can be seen.
+    for (const [turns, distance] of [
+      [20, -100],
+      [60, 20],
+    ] as const) {
+      for (let turn = 0; turn < turns && (await row.count()) === 0; turn++) {
+        await rows.first().hover();
+        await this.page.mouse.wheel(0, distance);
+        await this.page.waitForTimeout(50);
+      }
+    }
+    await row.waitFor();
+    return row;
   }
 
   /** Sets a breakpoint on a line of the open file that needs more than a click: a text, and perhaps a mode. */
@@ -143,11 +162,15 @@ export class Workbench {
     await widget.waitFor({ state: 'detached' });
   }
 
-  /** Types an expression into the Debug Console. Returns the rows of the console. */
-  async evaluate(expression: string): Promise<Locator> {
+  async typeInConsole(text: string): Promise<void> {
     await this.command('Debug Console: Focus on Debug Console View');
     await this.page.locator('.repl-input-wrapper .monaco-editor.focused').waitFor();
-    await this.page.keyboard.type(expression);
+    await this.page.keyboard.type(text);
+  }
+
+  /** Evaluates an expression in the Debug Console. Returns the rows of the console. */
+  async evaluate(expression: string): Promise<Locator> {
+    await this.typeInConsole(expression);
     await this.page.keyboard.press('Enter');
     return this.page.locator('.repl .monaco-list-row');
   }
