@@ -2,7 +2,8 @@
 import * as vscode from 'vscode';
 import type { Reports } from './reports.ts';
 
-type Radix = 'hexadecimal' | 'decimal';
+/** `default`: registers and pointers in hexadecimal, integers of the program in decimal. */
+type Radix = 'hexadecimal' | 'default';
 
 /** What VS Code hands to commands in the context menu of its Variables view. */
 interface VariableContext {
@@ -45,7 +46,7 @@ export class GuestCommands {
   }
 
   async #toggleNumberFormat(session: vscode.DebugSession): Promise<void> {
-    const radix = this.#radix.get(session) === 'hexadecimal' ? 'decimal' : 'hexadecimal';
+    const radix = this.#radix.get(session) === 'hexadecimal' ? 'default' : 'hexadecimal';
     await session.customRequest('kvm/numberFormat', { radix });
     this.#radix.set(session, radix);
   }

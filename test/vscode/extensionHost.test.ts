@@ -57,12 +57,14 @@ async function run(
         ['extensionTestsPath', remote(join(repository, 'node_modules/@vscode/test-cli/out/runner.cjs'))],
       ];
       await page.goto(`${server.url}/?folder=${workspace}&payload=${encodeURIComponent(JSON.stringify(payload))}`);
-      await ended;
+      const code = await ended;
+      const { tests } = JSON.parse(readFileSync(output, 'utf8')) as { tests: Result[] };
+      // A hook that failed is not among the tests.
+      if (code !== 0 && tests.every(({ err }) => err.message === undefined)) throw new Error(`it ended with ${code}`);
+      return tests;
     } finally {
       await browser.close();
     }
-    const { tests } = JSON.parse(readFileSync(output, 'utf8')) as { tests: Result[] };
-    return tests;
   } catch (error) {
     throw new Error(`the suite ${name} did not come to its end: ${log.join('\n')}`, { cause: error });
   } finally {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after } from 'node:test';
 import type { Page } from 'playwright-core';
-import { reportProgress } from '../../lab/cache.ts';
+import { cacheRoot, reportProgress } from '../../lab/cache.ts';
 import { makeVsix } from '../../packaging/vsix.ts';
 import { type Installation, installation } from './installation.ts';
 import { Workbench } from './workbench.ts';
@@ -13,10 +13,11 @@ import { Workbench } from './workbench.ts';
 export const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-vscode-'));
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** Screenshots go where KVM_DEBUG_SCREENSHOTS names a folder: to be looked at, not compared. */
+/** Screenshots are kept to be looked at, not compared. */
 export async function picture(page: Page, name: string): Promise<void> {
-  const folder = process.env.KVM_DEBUG_SCREENSHOTS;
-  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`) });
+  const folder = process.env.KVM_DEBUG_SCREENSHOTS ?? join(cacheRoot(), 'screenshots');
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
 let installed: Installation | undefined;

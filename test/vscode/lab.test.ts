@@ -249,7 +249,7 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.command('KVM Debug: Show Numbers in Hexadecimal or Decimal');
       await watched.filter({ hasText: /0x78$/ }).waitFor();
       await workbench.watch('no_such_thing');
-      await watched.filter({ hasText: /no_such_thing/ }).waitFor();
+      await watched.filter({ hasText: /There is no symbol/ }).waitFor();
       assert.equal(await page.locator('.monaco-dialog-box, .notification-toast').count(), 0);
 
       await scope(page, 'System').click();
@@ -257,8 +257,14 @@ describe('VS Code and the lab', { skip }, () => {
       await variable(page, /^ttbr1_el1\b.*0x/).waitFor();
       await picture(page, 'system-registers');
 
-      await workbench.typeInConsole('init_task.thread_pi');
-      await page.locator('.suggest-widget .monaco-list-row', { hasText: 'thread_pid' }).waitFor();
+      const suggested = (name: string): Locator =>
+        page.locator('.suggest-widget .monaco-list-row', { hasText: name }).first();
+      await workbench.typeInConsole('$x2');
+      await suggested('$x29').waitFor();
+      await page.keyboard.type('9 + init_tas');
+      await suggested('init_task').waitFor();
+      await page.keyboard.type('k.thread_pi');
+      await suggested('thread_pid').waitFor();
       await picture(page, 'completion');
       await page.keyboard.press('Escape');
       await page.keyboard.press('Shift+F5');

@@ -116,7 +116,7 @@ suite('in a kernel tree', () => {
     await vscode.commands.executeCommand('kvm.toggleNumberFormat');
     assert.deepEqual(await sessions.next('kvm/numberFormat'), { radix: 'hexadecimal' });
     await vscode.commands.executeCommand('kvm.toggleNumberFormat');
-    assert.deepEqual(await sessions.next('kvm/numberFormat'), { radix: 'decimal' });
+    assert.deepEqual(await sessions.next('kvm/numberFormat'), { radix: 'default' });
     user.input = '$sp';
     await vscode.commands.executeCommand('kvm.translateAddress');
     assert.deepEqual(await sessions.next('kvm/pageWalk'), { address: '$sp', frameId: frame.frameId });
