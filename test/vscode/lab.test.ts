@@ -195,6 +195,9 @@ describe('VS Code and the lab', { skip }, () => {
       await picture(page, 'condition');
 
       await scope(page, 'Variables of main.c').click();
+      await variable(page, /^current_stack_pointer\b/).waitFor();
+      // The view scrolls to what is typed.
+      await page.keyboard.type('early_boot');
       await variable(page, /^early_boot_irqs_disabled\b/).click({ button: 'right' });
       await page.locator('.monaco-menu .action-item', { hasText: 'Break on Value Change' }).click();
       await workbench.breakpointRow('early_boot_irqs_disabled');
@@ -243,6 +246,11 @@ describe('VS Code and the lab', { skip }, () => {
       await editor('Physical address').waitFor();
       await picture(page, 'page-walk');
 
+      await scope(page, 'System').click();
+      await variable(page, /^translation/i).click();
+      await variable(page, /^ttbr1_el1\b.*0x/).waitFor();
+      await picture(page, 'system-registers');
+
       await workbench.watch('init_task.prio');
       const watched = page.locator('.debug-watch .monaco-list-row');
       await watched.filter({ hasText: /120$/ }).waitFor();
@@ -251,11 +259,6 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.watch('no_such_thing');
       await watched.filter({ hasText: /There is no symbol/ }).waitFor();
       assert.equal(await page.locator('.monaco-dialog-box, .notification-toast').count(), 0);
-
-      await scope(page, 'System').click();
-      await variable(page, /^translation/i).click();
-      await variable(page, /^ttbr1_el1\b.*0x/).waitFor();
-      await picture(page, 'system-registers');
 
       const suggested = (name: string): Locator =>
         page.locator('.suggest-widget .monaco-list-row', { hasText: name }).first();

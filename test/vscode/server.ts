@@ -21,6 +21,7 @@ export const SETTINGS = {
   'chat.disableAIFeatures': true,
   'debug.openDebug': 'openOnSessionStart',
   'editor.minimap.enabled': false,
+  'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'editor.fontFamily': 'DejaVu Sans Mono',
   'git.enabled': false,
 };
