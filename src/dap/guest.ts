@@ -17,6 +17,7 @@ export class Guest {
   readonly debugger: Debugger;
   readonly status: SessionStatus;
   #over = false;
+  #failed = false;
   #left: Promise<void> | undefined;
 
   private constructor(
@@ -150,6 +151,9 @@ export class Guest {
 
   /** The session cannot go on: says why, lets go of the VM, and tells the client that it is over. */
   fail(error: unknown): void {
+    // A lost target fails what waits for it, and by itself.
+    if (this.#failed) return;
+    this.#failed = true;
     const expected = error instanceof SessionError || error instanceof TargetError || error instanceof UserError;
     if (!expected) this.services.log(`bug: ${error instanceof Error ? error.stack : String(error)}`);
     this.client.event('output', { category: 'important', output: `The session has ended: ${messageOf(error)}\n` });

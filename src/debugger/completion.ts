@@ -2,6 +2,7 @@
 import { declaration, type Member, stripped, type Type } from '../symbols/types.ts';
 import { type EvaluationScope, evaluateExpression } from './evaluate.ts';
 import { parseInput } from './expression/parser.ts';
+import { assigns } from './expression/syntax.ts';
 
 export interface Completion {
   readonly name: string;
@@ -64,8 +65,7 @@ async function membersOf(text: string, scope: CompletionScope): Promise<readonly
   if (start === text.length) return [];
   try {
     const { expression } = parseInput(text.slice(start), (name) => scope.isType(name));
-    // Half an assignment is none yet.
-    if (expression.kind === 'assign') return [];
+    if (assigns(expression)) return [];
     const { value } = await evaluateExpression(expression, scope);
     return members(value.type, scope);
   } catch {

@@ -50,8 +50,12 @@ export class RegisterHistory {
   /** Again at each call: the user may have written a register since. */
   async #read(context: StopContext, vcpu: Vcpu): Promise<Reading> {
     const names = comparable(context).map(({ name }) => name);
-    // Past the context, which refuses what it reads once the user has gone on: the target has read it before it resumed.
-    const values = await readEach((some) => context.target.readRegisters(vcpu, some), names);
+    // Past the context, which refuses what it reads once the user has gone on: the target has read a batch before it resumed.
+    const values = await readEach(
+      (some) => context.target.readRegisters(vcpu, some),
+      names,
+      () => context.check(),
+    );
     const last = this.#readings.get(vcpu);
     const reading = { context, values, before: last?.context === context ? last.before : last?.values };
     this.#readings.set(vcpu, reading);

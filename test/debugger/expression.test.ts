@@ -264,6 +264,7 @@ test('completion: registers, names in scope, symbols, members', async () => {
         { name: 'object', kind: 'object' },
       ].filter(({ name }) => name.startsWith(prefix)),
   };
+  const registersBefore = registers.get('x0');
   const table: [text: string, choices: string[]][] = [
     ['$', ['$x0', '$x1', '$sp', '$pc']],
     ['1 + $x', ['$x0', '$x1']],
@@ -276,6 +277,8 @@ test('completion: registers, names in scope, symbols, members', async () => {
     ['((struct thing *)0x1000)->hi', ['high']],
     ['object.low.', []],
     ['unheard_of->', []],
+    ['table[$x0 = 3].', []],
+    ['object.name[object.low = 1].', []],
     ['object.low = object.', ['next', 'low', 'high', 'whole', 'byte', 'name', 'colour']],
     ['0x', []],
     ['', []],
@@ -289,6 +292,7 @@ test('completion: registers, names in scope, symbols, members', async () => {
     );
     if (names.length > 0) assert.equal(replaced, /\$?\w*$/.exec(text)?.[0].length, text);
   }
+  assert.equal(registers.get('x0'), registersBefore, 'nothing is written');
   const { choices } = await complete('o', completing);
   assert.deepEqual(
     choices.map(({ kind, detail }) => [kind, detail]),

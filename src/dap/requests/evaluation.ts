@@ -1,6 +1,7 @@
 import { UserError } from '../../base/errors.ts';
 import { evaluateExpression, type Result } from '../../debugger/evaluate.ts';
 import { parseInput } from '../../debugger/expression/parser.ts';
+import { assigns } from '../../debugger/expression/syntax.ts';
 import { type Appearance, requireFormat, resultText } from '../../debugger/presentation.ts';
 import { registerRadix } from '../../debugger/registerText.ts';
 import { type FramePosition, FrameScope } from '../../debugger/scope.ts';
@@ -17,12 +18,12 @@ export const evaluateRequest: Handler = async (args, context) => {
   const appearance = { format: requireFormat(input.format), radix: radixOf(args, context) };
   // Looking must not change anything: only what the user typed to be carried out may assign.
   const purpose = args.optionalString('context');
-  const assigns = input.expression.kind === 'assign';
-  if (assigns && (purpose === 'hover' || purpose === 'watch')) {
+  const isWriting = assigns(input.expression);
+  if (isWriting && (purpose === 'hover' || purpose === 'watch')) {
     throw new UserError('Assignments are carried out in the debug console only.');
   }
   const result = await evaluateExpression(input.expression, scope);
-  if (assigns) changed(context);
+  if (isWriting) changed(context);
   const expression = input.format === undefined ? text.trim() : text.slice(0, text.lastIndexOf(',')).trim();
   return resultBody(result, expression, appearance, frame, frame.context, context);
 };

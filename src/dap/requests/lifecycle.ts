@@ -47,13 +47,11 @@ function requireNoGuest({ guest }: RequestContext): void {
 }
 
 async function begin(guest: Guest, context: RequestContext): Promise<undefined> {
-  // Cancelled when all was done already: nobody will ever ask for this guest.
-  if (context.signal.aborted) {
-    await guest.leave();
-    throw new UserError('cancelled');
-  }
   try {
+    // Cancelled meanwhile: nobody will ever ask for this guest.
+    if (context.signal.aborted) throw new UserError('cancelled');
     await guest.debugger.locateKernel();
+    if (context.signal.aborted) throw new UserError('cancelled');
   } catch (error) {
     await guest.leave();
     throw error;

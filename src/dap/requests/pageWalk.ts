@@ -4,6 +4,7 @@ import { Gva, hex } from '../../base/address.ts';
 import { UserError } from '../../base/errors.ts';
 import { evaluateExpression } from '../../debugger/evaluate.ts';
 import { parseExpression } from '../../debugger/expression/parser.ts';
+import { assigns } from '../../debugger/expression/syntax.ts';
 import { walkOf } from '../../debugger/pageWalk.ts';
 import { FrameScope } from '../../debugger/scope.ts';
 import { declaration } from '../../symbols/types.ts';
@@ -35,7 +36,7 @@ export const pageWalk: Handler = async (args, context) => {
 async function meant(text: string, scope: FrameScope): Promise<Gva> {
   const expression = parseExpression(text, (name) => scope.isType(name));
   // Looking must not change anything.
-  if (expression.kind === 'assign') throw new UserError('Assignments are carried out in the debug console only.');
+  if (assigns(expression)) throw new UserError('Assignments are carried out in the debug console only.');
   const { value } = await evaluateExpression(expression, scope);
   const address = isScalar(value.type) ? await integerOf(value, scope.access) : addressOf(value);
   if (address === undefined) throw new UserError(`A ${declaration(value.type)} that is not in memory has no address.`);

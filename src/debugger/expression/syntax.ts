@@ -82,3 +82,11 @@ export interface Input {
   readonly expression: Expression;
   readonly format: string | undefined;
 }
+
+/** Whether evaluating it would write to the guest: an assignment may also stand in an index or in parentheses. */
+export const assigns = (expression: Expression): boolean => holdsAssignment(expression);
+
+const holdsAssignment = (node: unknown): boolean =>
+  typeof node === 'object' &&
+  node !== null &&
+  (('kind' in node && node.kind === 'assign') || Object.values(node).some(holdsAssignment));
