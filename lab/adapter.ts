@@ -1,5 +1,5 @@
 /** The adapter at work in the lab: the built one, and guests for it. */
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { SymbolFile } from '../src/symbols/image.ts';
 import { reportProgress } from './cache.ts';
 import { bootLab, type Lab, type LabOptions, type LabProcess, vmlinux } from './lab.ts';
@@ -22,7 +22,7 @@ export async function bootAdapterLab(dist: string, options: LabOptions = {}): Pr
 export async function indexFolder(dist: string, { progress = reportProgress }: LabOptions = {}): Promise<string> {
   const { file } = await vmlinux(progress);
   const cacheFolder = join(dirname(file), 'symbols');
-  const symbols = SymbolFile.open(file, { cacheFolder, indexer: join(dist, 'indexer.js') });
+  const symbols = SymbolFile.open(file, { cacheFolder, indexer: resolve(dist, 'indexer.js') });
   let told = false;
   try {
     await symbols.indexNames(() => {
