@@ -126,7 +126,6 @@ export class Workbench {
 
   /** The row of the Breakpoints view that begins so, scrolled to. */
   async breakpointRow(label: string): Promise<Locator> {
-    const rows = this.page.locator('.debug-breakpoints .monaco-list-row');
     const row = this.page.locator(`.debug-breakpoints .monaco-list-row[aria-label^="${label}"]`);
     // The list has only those rows in the page that can be seen.
     for (const [turns, distance] of [
@@ -134,7 +133,7 @@ export class Workbench {
       [60, 20],
     ] as const) {
       for (let turn = 0; turn < turns && (await row.count()) === 0; turn++) {
-        await rows.first().hover();
+        await this.page.locator('.debug-breakpoints').hover();
         await this.page.mouse.wheel(0, distance);
         await this.page.waitForTimeout(50);
       }

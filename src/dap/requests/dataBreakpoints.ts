@@ -33,7 +33,8 @@ export const dataBreakpointInfo: Handler = async (args, context) => {
   const bytes = args.optionalInteger('bytes', { min: 1, max: 2 ** 31 });
   const watchable = (address: Gva, length: number) => ({
     dataId: dataId(address, length),
-    description: `${length} bytes at ${hex(address)}${name.startsWith('0x') ? '' : ` (${name})`}`,
+    // It begins with what the user chose: a view cuts off the rest.
+    description: name.startsWith('0x') ? place(address, length) : `${name} (${place(address, length)})`,
     accessTypes: accesses,
     canPersist: false,
   });
@@ -82,3 +83,6 @@ async function meant(args: Fields, name: string, context: RequestContext): Promi
   const { value } = await itemNamed(handle, name, scope);
   return { scope, position: { ...handle, context: current }, result: { value } };
 }
+
+const place = (address: Gva, length: number): string =>
+  `${length} ${length === 1 ? 'byte' : 'bytes'} at ${hex(address)}`;
