@@ -165,13 +165,57 @@ describe('a stub that is not one to debug with is refused', () => {
   test('whose VM is over', () => refused({ instead: table({ '?': 'W00' }) }, /has ended already/));
 });
 
-test('the attach can be cancelled', async () => {
-  const stub = await FakeStub.start(() => undefined);
-  const abort = new AbortController();
-  const attach = connectRemote(stub.address, abort.signal, patience);
-  setImmediate(() => abort.abort());
-  await assert.rejects(attach, /cancelled/);
-  stub.close();
+describe('an attach that is cancelled', () => {
+  test('where nobody answers ends soon', async () => {
+    const stub = await FakeStub.start(() => undefined);
+    const abort = new AbortController();
+    const attach = connectRemote(stub.address, abort.signal, { connect: 5000, answer: 50 });
+    setImmediate(() => abort.abort());
+    await assert.rejects(attach, /cancelled/);
+    stub.close();
+  });
+
+  /** The requests from the one on at which the attach is cancelled, and how it ends. */
+  async function cancelledAt(
+    at: string,
+    answers: Readonly<Record<string, Answer>>,
+  ): Promise<readonly [string[], Error]> {
+    const fake = new FakeTarget(1, translation);
+    fake.load(code, new Uint8Array(4));
+    fake.set(0, 'pc', code);
+    const guest = new GuestBehindStub(fake);
+    const abort = new AbortController();
+    const stub = await FakeStub.start((request, self) => {
+      if (request.startsWith(at)) abort.abort();
+      return table(answers)(request) ?? guest.answer(request, self);
+    });
+    try {
+      const end = await connectRemote(stub.address, abort.signal, { connect: 5000, answer: 500 }).catch(
+        (error) => error,
+      );
+      assert.ok(end instanceof UserError);
+      assert.deepEqual(guest.planted, []);
+      return [stub.requests.slice(stub.requests.findIndex((request) => request.startsWith(at)) + 1), end];
+    } finally {
+      stub.close();
+    }
+  }
+
+  test('lets the guest run again', async () => {
+    assert.deepEqual((await cancelledAt('?', {}))[0], ['D']);
+    const [requests, end] = await cancelledAt('Qqemu.sstep', { 'qqemu.sstep': '0x1', 'Qqemu.sstep*': 'OK' });
+    assert.deepEqual(requests, ['Qqemu.sstep:1', 'D;01']);
+    assert.equal(end.message, 'attach: cancelled.');
+    const [left] = await cancelledAt('Z0', {});
+    assert.deepEqual([left[0]?.slice(0, 2), left.slice(1)], ['z0', ['D;01']]);
+    assert.deepEqual((await cancelledAt('Z2', {}))[0].at(-1), 'D;01');
+  });
+
+  test('says when the stub does not let it', async () => {
+    const [requests, end] = await cancelledAt('?', { 'D*': 'E22' });
+    assert.deepEqual(requests, ['D', 'D;1']);
+    assert.match(end.message, /cancelled\. The guest may be left stopped: Cannot detach: .*E22/);
+  });
 });
 
 test('what is damaged on the way is sent again', async () => {

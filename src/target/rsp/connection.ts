@@ -17,6 +17,8 @@ export interface Patience {
 }
 
 export const usualPatience: Patience = { connect: 5_000, answer: 30_000 };
+/** For an answer once an attach is cancelled. */
+const shortPatience = 1_000;
 const attempts = 3;
 const INTERRUPT = 0x03;
 
@@ -31,6 +33,8 @@ interface Waiting {
   attemptsLeft: number;
   /** Packets that come before are left from an earlier exchange. */
   isAcknowledged: boolean;
+  /** From now on it waits no longer than that. */
+  limit(milliseconds: number): void;
   take(data: Uint8Array): void;
   fail(error: Error): void;
 }
@@ -47,13 +51,14 @@ export class RspConnection {
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
+  #cancelled: UserError | undefined;
   /** Called once: the VM ended, or the connection is of no use any more. Not after `close`. */
   onEnd: (end: ExitStatus | SessionError) => void = () => undefined;
 
   private constructor(
     private readonly socket: Socket,
     readonly where: string,
-    private readonly patience: Patience,
+    private patience: Patience,
   ) {
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
@@ -111,13 +116,19 @@ export class RspConnection {
   }
 
   async askBytes(request: string | Uint8Array): Promise<Uint8Array> {
+    if (this.#cancelled) throw this.#cancelled;
+    return this.#request(request);
+  }
+
+  async #request(request: string | Uint8Array): Promise<Uint8Array> {
     const packet = typeof request === 'string' ? bytesOf(request) : request;
     return this.#exchange(packet, { after: this.patience.answer, error: () => this.#silent(packet) });
   }
 
-  /** Makes a request that must be granted: anything but OK is a TargetError that says `what`. */
+  /** Makes a request that must be granted: anything but OK is a TargetError that says `what`. Also after
+   *  `cancel`: it may undo something. */
   async command(request: string | Uint8Array, what: string): Promise<void> {
-    const answer = await this.ask(request);
+    const answer = textOf(await this.#request(request));
     if (answer !== 'OK') throw refusal(what, answer);
   }
 
@@ -134,6 +145,7 @@ export class RspConnection {
 
   /** A monitor command's output (`qRcmd`); undefined when the stub has no monitor, or it does not know the command. */
   async monitor(command: string): Promise<string | undefined> {
+    if (this.#cancelled) throw this.#cancelled;
     const request = bytesOf(`qRcmd,${Buffer.from(command).toString('hex')}`);
     let output = '';
     const takeOutput = (data: Uint8Array): boolean => {
@@ -143,6 +155,20 @@ export class RspConnection {
     };
     const timeout = { after: this.patience.answer, error: () => this.#silent(request) };
     return textOf(await this.#exchange(request, timeout, takeOutput)) === 'OK' ? output : undefined;
+  }
+
+  /** The attach is given up: what is asked now may still be answered, for a short while; nothing more is asked until
+   *  `leave`. */
+  cancel(): void {
+    this.#cancelled = new UserError('attach: cancelled.');
+    const answer = Math.min(this.patience.answer, shortPatience);
+    this.patience = { connect: answer, answer };
+    this.#waiting?.limit(answer);
+  }
+
+  /** What is asked after `cancel` lets go of the guest. */
+  leave(): void {
+    this.#cancelled = undefined;
   }
 
   /** Asks the stub to stop the guest that runs; harmless when it does not. */
@@ -201,7 +227,8 @@ export class RspConnection {
     if (this.#waiting) throw new Error('two requests to a stub at once');
     const packet = encodePacket(data);
     return new Promise((resolve, reject) => {
-      const timer = timeout && setTimeout(() => this.#fail(timeout.error()), timeout.after);
+      const start = (after: number) => timeout && setTimeout(() => this.#fail(timeout.error()), after);
+      let timer = timeout && start(timeout.after);
       const settle = (action: () => void): void => {
         clearTimeout(timer);
         this.#waiting = undefined;
@@ -211,6 +238,10 @@ export class RspConnection {
         packet,
         attemptsLeft: attempts,
         isAcknowledged: !this.#acknowledges,
+        limit: (milliseconds) => {
+          clearTimeout(timer);
+          timer = start(milliseconds);
+        },
         take: (answer) => {
           if (!passes(answer)) settle(() => resolve(answer));
         },

@@ -31,13 +31,19 @@ export interface Stub {
   readonly process: string | undefined;
 }
 
+/** What the negotiation found to be undone when it comes to nothing. */
+export interface Changes {
+  sstepBefore: string | undefined;
+  process: string | undefined;
+}
+
 /** Packets of a stub that does not say how large they may be. */
 const usualPacketSize = 400;
 const largestPacketSize = 0x10000;
 const mostThreads = 4096;
 
 /** UserError when the guest behind the stub cannot be debugged. Ends stopped. */
-export async function negotiate(connection: RspConnection): Promise<Stub> {
+export async function negotiate(connection: RspConnection, changes: Changes): Promise<Stub> {
   const features = featuresIn(await connection.greet(offer));
   if (features.has('QStartNoAckMode') && (await connection.ask('QStartNoAckMode')) === 'OK') {
     connection.stopAcknowledging();
@@ -48,8 +54,9 @@ export async function negotiate(connection: RspConnection): Promise<Stub> {
   const status = await connection.ask('?');
   if (/^[WX]/.test(status)) throw new UserError(`attach: the VM behind ${connection.where} has ended already.`);
   const threads = await findThreads(connection);
+  changes.process = /^p([0-9a-f]+)\./i.exec(threads[0] ?? '')?.[1];
   const actions = (await connection.ask('vCont?')).split(';');
-  const sstep = await holdInterrupts(connection);
+  const sstep = await holdInterrupts(connection, changes);
   return {
     threads,
     registers,
@@ -59,7 +66,7 @@ export async function negotiate(connection: RspConnection): Promise<Stub> {
     hasBinaryWrite: (await connection.ask('X0,0:')) === 'OK',
     ...sstep,
     memory: await findMemory(connection),
-    process: /^p([0-9a-f]+)\./i.exec(threads[0] ?? '')?.[1],
+    process: changes.process,
   };
 }
 
@@ -154,6 +161,7 @@ export const threadKey = (thread: string): string => thread.toLowerCase().replac
 
 async function holdInterrupts(
   connection: RspConnection,
+  changes: Changes,
 ): Promise<Pick<Stub, 'stepsWithoutInterrupts' | 'sstepBefore'>> {
   const bits = await connection.ask('qqemu.sstepbits');
   const known = new Map(
@@ -164,8 +172,10 @@ async function holdInterrupts(
   const wanted = Sstep.enable | Sstep.noInterrupts | timers;
   const before = await connection.ask('qqemu.sstep');
   if (Number(before) === wanted) return { stepsWithoutInterrupts: true, sstepBefore: undefined };
+  changes.sstepBefore = before.replace(/^0x/, '');
   const isSet = await setSstep(connection, wanted.toString(16));
-  return { stepsWithoutInterrupts: isSet, sstepBefore: isSet ? before.replace(/^0x/, '') : undefined };
+  if (!isSet) changes.sstepBefore = undefined;
+  return { stepsWithoutInterrupts: isSet, sstepBefore: changes.sstepBefore };
 }
 
 /** Releases of QEMU differ in the character in front of the value. */
