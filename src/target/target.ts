@@ -148,7 +148,8 @@ export interface Target {
    *  With `end`, an address ahead, a target that can do that without the guest being able to tell executes more of the code
    *  that runs straight on from the pc: not past `end`, not past the address of a stop point, and not past a branch. */
   step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]>;
-  /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. Harmless when nothing is pending. */
+  /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. When nothing is pending, it is the next
+   *  one that is asked. */
   interrupt(): void;
 
   /** Which of the guest's own breakpoint instructions end a `resume()`. None while it is undefined, as at first. */

@@ -136,7 +136,6 @@ export class RspTarget implements Target {
   setTrapFilter(): void {}
 
   interrupt(): void {
-    if (this.#pending === undefined) return;
     this.#interrupted = true;
     this.connection.interrupt();
   }
