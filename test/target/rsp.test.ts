@@ -340,6 +340,50 @@ describe('a connection that is lost', () => {
     }));
 });
 
+describe('what lets go of the guest and fails says so', () => {
+  const short = { connect: 1000, answer: 50 };
+  const isLost =
+    (pattern: RegExp) =>
+    (error: unknown): boolean =>
+      error instanceof SessionError && pattern.test(error.message);
+
+  test('a detach from a guest that does not stop', async () => {
+    let runs = (): void => undefined;
+    const isRunning = new Promise<void>((resolve) => {
+      runs = resolve;
+    });
+    const instead = (request: string): Answer | null => {
+      if (request === 'vCont;c') runs();
+      return request === 'vCont;c' || request === '^C' ? undefined : null;
+    };
+    await rig({ instead, patience: short }, async ({ target }) => {
+      const over = assert.rejects(target.resume(), SessionError);
+      await isRunning;
+      await assert.rejects(target.detach(), isLost(/does not answer an interrupt/));
+      await over;
+    });
+  });
+
+  test('a detach that the stub refuses', () =>
+    rig({ instead: table({ 'D*': 'E22' }) }, async ({ target }) => {
+      await assert.rejects(target.detach(), isLost(/Cannot detach: .*E22/));
+      await target.detach();
+    }));
+
+  test('a kill that the stub ignores', () =>
+    rig({ instead: table({ k: undefined }), patience: short }, async ({ target }) => {
+      await assert.rejects(target.kill(), isLost(/does not answer `k`/));
+      await assert.rejects(target.exited, SessionError);
+    }));
+
+  test('a kill over a connection that is lost', () =>
+    rig({}, async ({ target, stub }) => {
+      stub.drop();
+      await assert.rejects(target.exited, SessionError);
+      await assert.rejects(target.kill(), isLost(/is lost/));
+    }));
+});
+
 test('a register that the stub says it wrote and did not', () =>
   rig({}, async ({ target }) => {
     await assert.rejects(target.writeRegister(0, 'sctlr_el1', 1n), /does not change sctlr_el1: it is 0x0 still/);

@@ -179,16 +179,21 @@ export class RspConnection {
     this.#timer = setTimeout(() => this.#fail(this.#silent(Uint8Array.of(INTERRUPT))), this.patience.answer);
   }
 
-  /** Has the stub end the VM; resolves when it has closed the connection, or after a while. */
+  /** Has the stub end the VM, which closes the connection. SessionError when that does not come. */
   kill(): Promise<void> {
-    if (!this.isOpen) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.patience.answer);
+    if (!this.isOpen) return Promise.reject(this.#lost ?? closed());
+    const packet = bytesOf('k');
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const failure = this.#silent(packet);
+        reject(failure);
+        this.#fail(failure);
+      }, this.patience.answer);
       this.socket.once('close', () => {
         clearTimeout(timer);
         resolve();
       });
-      this.socket.write(encodePacket(bytesOf('k')));
+      this.socket.write(encodePacket(packet));
     });
   }
 

@@ -7,7 +7,7 @@ import { insteadOfStep } from '../../arch/aarch64/step.ts';
 import type { Stretch } from '../../arch/aarch64/stretch.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { Gva, hex } from '../../base/address.ts';
-import { SessionError, TargetError } from '../../base/errors.ts';
+import { messageOf, SessionError, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
   Capabilities,
@@ -50,6 +50,7 @@ export class RspTarget implements Target {
   #interrupted = false;
   #ended: ExitStatus | undefined;
   #detached = false;
+  /** What is under way, with the failure that it ends with. */
   #pending: Promise<unknown> | undefined;
   #settleExit: { resolve(status: ExitStatus): void; reject(error: SessionError): void };
 
@@ -70,9 +71,10 @@ export class RspTarget implements Target {
     // Whoever waits for it hears of it; nobody has to.
     this.exited.catch(() => undefined);
     connection.onEnd = (end) => {
-      if (this.#detached || this.#ended) return;
-      if (end instanceof SessionError) this.#settleExit.reject(end);
-      else this.#end(end);
+      if (this.#ended) return;
+      if (!(end instanceof SessionError)) this.#end(end);
+      // Whoever lets go of the guest hears of it there.
+      else if (!this.#detached) this.#settleExit.reject(end);
     };
   }
 
@@ -344,33 +346,50 @@ export class RspTarget implements Target {
   }
 
   async detach(): Promise<void> {
-    if (this.#detached || this.#ended) return;
+    // That the connection is lost was told by `exited`.
+    if (this.#detached || this.#ended || !this.connection.isOpen) return;
     this.#detached = true;
-    while (this.#pending !== undefined) {
-      this.interrupt();
-      await this.#pending;
-    }
-    if (!this.connection.isOpen) return;
+    let failure = await this.#settle();
+    if (this.#ended) return;
     const { process, sstepBefore } = this.stub;
-    try {
-      await this.#memory.leavePhysical();
-      if (sstepBefore !== undefined) await setSstep(this.connection, sstepBefore);
-      await this.connection.command(process === undefined ? 'D' : `D;${process}`, 'Cannot detach');
-    } finally {
-      this.connection.close();
-    }
+    // Of what fails, nothing keeps the guest from being let go.
+    const steps = [
+      () => this.#memory.leavePhysical(),
+      async () => {
+        if (sstepBefore === undefined || (await setSstep(this.connection, sstepBefore))) return;
+        throw new TargetError('Cannot detach: the remote stub does not take back its flags of steps.');
+      },
+      () => this.connection.command(process === undefined ? 'D' : `D;${process}`, 'Cannot detach'),
+    ];
+    for (const step of steps) await step().catch((error: unknown) => (failure ??= error));
+    this.connection.close();
+    if (failure !== undefined && !this.#ended) throw asSessionError(failure);
   }
 
   async kill(): Promise<void> {
     if (this.#detached || this.#ended) return;
     this.#detached = true;
+    await this.#settle();
+    if (this.#ended) return;
+    try {
+      // It has no answer but the end of the VM, of which the status is not told (GDB manual, E.2, `k`).
+      await this.connection.kill();
+    } catch (error) {
+      if (this.#ended) return;
+      this.#settleExit.reject(asSessionError(error));
+      throw error;
+    }
+    this.#end({ code: undefined, signal: undefined });
+  }
+
+  /** Ends what is under way. Returns how that failed, if what was in the guest may have been left there. */
+  async #settle(): Promise<unknown> {
+    let failure: unknown;
     while (this.#pending !== undefined) {
       this.interrupt();
-      await this.#pending;
+      failure = await this.#pending;
     }
-    // It has no answer but the end of the VM, of which the status is not told (GDB manual, E.2, `k`).
-    await this.connection.kill();
-    this.#end({ code: undefined, signal: undefined });
+    return failure instanceof TargetError ? undefined : failure;
   }
 
   #end(status: ExitStatus): void {
@@ -385,11 +404,10 @@ export class RspTarget implements Target {
       if (this.#ended === undefined) throw failure;
       return [{ kind: 'exited', status: this.#ended } as const];
     });
-    const settled = run.then(
+    this.#pending = run.then(
       () => undefined,
-      () => undefined,
+      (failure: unknown) => failure,
     );
-    this.#pending = settled;
     try {
       return await run;
     } finally {
@@ -398,3 +416,6 @@ export class RspTarget implements Target {
     }
   }
 }
+
+const asSessionError = (failure: unknown): SessionError =>
+  failure instanceof SessionError ? failure : new SessionError(messageOf(failure), { cause: failure });
