@@ -469,20 +469,35 @@ test('of vCPUs that arrive at once, what is told late is of no step and of no br
     const loop = new Uint8Array(new Uint32Array([0x9100_0673, 0x17ff_ffff]).buffer); // add x19, x19, #1; b -4
     await target.memory(0).write(code, loop);
     await target.writeRegister(1, 'pc', code);
-    late.push('T05thread:p1.1;', 'T05thread:p1.2;');
-    assert.deepEqual(
-      await target.step(1),
-      [{ kind: 'step', vcpu: 1, pc: code }],
-      'twice nothing is a branch to itself',
-    );
-    late.push('T05thread:p1.1;');
-    assert.deepEqual(await target.step(1), [{ kind: 'step', vcpu: 1, pc: code + 4n }]);
+    for (const stale of ['T05thread:p1.1;', 'T05thread:p1.1;watch:2000;', 'T05thread:p1.2;']) {
+      await target.writeRegister(1, 'pc', code);
+      late.push(stale);
+      assert.deepEqual(await target.step(1), [{ kind: 'step', vcpu: 1, pc: code + 4n }], stale);
+    }
     const id = await target.insert({ kind: 'software', address: code }, 1);
     assert.deepEqual(await target.resume(), [{ kind: 'breakpoint', vcpu: 1, pc: code, ids: [id] }]);
     await target.remove(id);
     late.push('T05thread:p1.2;', 'T02thread:p1.2;');
     assert.deepEqual(await target.resume(), [{ kind: 'interrupted', vcpu: 1 }]);
     assert.deepEqual(late, []);
+  });
+});
+
+test('a step that gets nowhere', async () => {
+  const answers: Record<string, Answer> = {};
+  await rig({ vcpus: 2, instead: (request) => table(answers)(request) }, async ({ target, stub }) => {
+    const steps = (): number => stub.requests.filter((request) => request.startsWith('vCont;s')).length;
+    answers['vCont;s*'] = 'T05thread:p1.2;';
+    assert.deepEqual(await target.step(1), [{ kind: 'step', vcpu: 1, pc: 0x3000n }]);
+    assert.equal(steps(), 1, 'a branch to itself is executed once');
+    await target.memory(0).write(code, Uint8Array.of(0x73, 0x06, 0, 0x91)); // add x19, x19, #1
+    await target.writeRegister(1, 'pc', code);
+    await assert.rejects(target.step(1), (error) => error instanceof TargetError && /from 0x1000/.test(error.message));
+    answers['vCont;s*'] = 'T05thread:p1.1;';
+    await assert.rejects(
+      target.step(1),
+      (error) => error instanceof SessionError && /does not step/.test(error.message),
+    );
   });
 });
 

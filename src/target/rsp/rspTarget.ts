@@ -2,6 +2,7 @@
 
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
+import { decodeWord } from '../../arch/aarch64/instructions.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import { insteadOfStep } from '../../arch/aarch64/step.ts';
 import type { Stretch } from '../../arch/aarch64/stretch.ts';
@@ -221,24 +222,59 @@ export class RspTarget implements Target {
     isUnwatched: boolean,
   ): Promise<StopEvent | undefined> {
     if (sequence !== undefined && this.#losesReservations(sequence.exits.length)) {
-      const reply = await this.#move(sequence.exits.map(Gva), this.#threads.continueOne(vcpu));
-      return this.#explain(reply, vcpu);
+      return this.#moveOne(vcpu, pc, sequence.exits.map(Gva), async () => this.#threads.continueOne(vcpu));
     }
-    let isRepeated = false;
     for (let [left, at] = [longestSequence, pc]; ; left--) {
-      const reply = await this.#move(isUnwatched ? 'none' : 'watches', await this.#threads.stepOne(vcpu));
-      const event = await this.#explain(reply, vcpu);
-      if (!event) continue;
-      // A stop that the stub still had from before, or a branch to itself, which can as well be taken twice.
-      if (event.kind === 'step' && event.pc === at && !isRepeated) {
-        isRepeated = true;
-        continue;
-      }
+      const points = isUnwatched ? 'none' : 'watches';
+      const event = await this.#moveOne(vcpu, at, points, () => this.#threads.stepOne(vcpu));
       const isWithin =
         sequence !== undefined && event.kind === 'step' && event.pc - pc < sequence.length && event.pc > pc;
       if (!isWithin || left <= 0) return event;
       at = event.pc;
     }
+  }
+
+  /** Lets one vCPU, which stands at `at`, step or run to the breakpoints at `points`. Again where the stub told of a stop from
+   *  before: of several vCPUs that arrive at once it reports one, and the others when they are not to run. */
+  async #moveOne(
+    vcpu: Vcpu,
+    at: bigint,
+    points: 'watches' | 'none' | readonly Gva[],
+    packet: () => Promise<string>,
+  ): Promise<StopEvent> {
+    for (let left = this.vcpus.length; ; left--) {
+      const reply = await this.#move(points, await packet());
+      const isOther = this.#isOfAnother(reply, vcpu);
+      if (isOther) {
+        const pc = await this.#pc(vcpu);
+        if (typeof points === 'string' ? pc !== at : points.includes(pc)) {
+          // It has got there all the same, and its own stop is still to come.
+          this.#unfinished.add(vcpu);
+          return { kind: 'step', vcpu, pc };
+        }
+      } else {
+        const event = await this.#explain(reply, vcpu);
+        const isStill = event?.kind === 'step' && event.pc === at && !(await this.#mayStay(vcpu, at));
+        if (event && !isStill) return event;
+      }
+      if (left > 0) continue;
+      if (isOther) throw new SessionError(`The remote stub does not step vCPU ${vcpu}: it tells of others.`);
+      throw new TargetError(`vCPU ${vcpu} does not get on from ${hex(at)}.`);
+    }
+  }
+
+  /** Whether a stop of a vCPU that was not to run is told. */
+  #isOfAnother(reply: StopReply, stepped: Vcpu): boolean {
+    if (reply.kind === 'exited' || reply.signal !== Signal.trap || reply.thread === undefined) return false;
+    return this.vcpus.length > 1 && this.#threads.of(reply.thread) !== stepped;
+  }
+
+  /** Whether the instruction at `pc` can lead to itself. */
+  async #mayStay(vcpu: Vcpu, pc: bigint): Promise<boolean> {
+    const [word] = await this.#instructionsAt(vcpu, pc, 1);
+    if (word === undefined || isAArch32(await this.#registers.one(vcpu, 'pstate'))) return true;
+    const { kind, displacement = 0n } = decodeWord(word);
+    return kind !== 'other' && displacement === 0n;
   }
 
   /** Whether an exclusive sequence is to be run to breakpoints where it is left. An emulator that holds interrupts off in its
@@ -310,7 +346,6 @@ export class RspTarget implements Target {
     if (reply.kind === 'exited') return { kind: 'exited', status: reply.status };
     const { signal, thread, watch } = reply;
     const isTrap = signal === Signal.trap;
-    // Only one vCPU runs in a step: what is told of another is from before.
     const isStep = isTrap && watch === undefined && stepped !== undefined;
     const told = thread === undefined || isStep ? stepped : this.#threads.of(thread);
     const vcpu = told ?? this.vcpus[0] ?? 0;
