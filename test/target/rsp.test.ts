@@ -28,7 +28,7 @@ interface RigOptions extends FakeStubOptions {
   readonly vcpus?: number;
   readonly patience?: typeof patience;
   /** Answers that are other than the guest's; null: the guest's. */
-  readonly instead?: (request: string, stub: FakeStub, guest: GuestBehindStub) => Answer | null;
+  readonly instead?: (request: string, stub: FakeStub, guest: GuestBehindStub) => Answer | null | Promise<Answer>;
 }
 
 /** A fake guest, a stub in front of it, and the target that is connected to that. Its other vCPUs are in a loop. */
@@ -480,6 +480,34 @@ test('of vCPUs that arrive at once, what is told late is of no step and of no br
     late.push('T05thread:p1.2;', 'T02thread:p1.2;');
     assert.deepEqual(await target.resume(), [{ kind: 'interrupted', vcpu: 1 }]);
     assert.deepEqual(late, []);
+  });
+});
+
+test('a stop point that was reported is not reported again when the step off it fails', async () => {
+  let refuses = 0;
+  const instead = (request: string, stub: FakeStub, guest: GuestBehindStub): Answer | null | Promise<Answer> => {
+    if (request === 'vCont?') return '';
+    if (request.startsWith('Hcp')) return refuses-- > 0 ? 'E01' : 'OK';
+    if (request === 'Hc-1') return 'OK';
+    if (request === 'c') return guest.answer('vCont;c', stub);
+    if (request === 's') return guest.answer('vCont;s:p1.1', stub);
+    return null;
+  };
+  await rig({ instead }, async ({ target, stub }) => {
+    const loop = new Uint8Array(new Uint32Array([0x9100_0673, 0x17ff_ffff]).buffer); // add x19, x19, #1; b -4
+    await target.memory(0).write(code, loop);
+    await target.writeRegister(0, 'pc', Gva(code + 4n));
+    await target.writeRegister(0, 'x19', 0n);
+    const id = await target.insert({ kind: 'software', address: code }, 0);
+    const event = { kind: 'breakpoint', vcpu: 0, pc: code, ids: [id] };
+    assert.deepEqual(await target.resume(), [event]);
+    for (const move of [() => target.resume(), () => target.step(0)]) {
+      refuses = 1;
+      await assert.rejects(move(), /Cannot step vCPU 0 alone/);
+    }
+    assert.deepEqual(await target.resume(), [event]);
+    assert.equal(stub.requests.filter((request) => request === 's').length, 1, 'the instruction was stepped');
+    await target.remove(id);
   });
 });
 

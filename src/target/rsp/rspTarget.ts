@@ -169,17 +169,32 @@ export class RspTarget implements Target {
     const pc = await this.#pc(vcpu);
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = (await this.#stepOne(vcpu, standing.watch)).filter(({ kind }) => kind !== 'step');
+    const events = (await this.#keeping(vcpu, standing, standing.watch)).filter(({ kind }) => kind !== 'step');
     // Nobody hears of the step: a stop point behind it is still to be reported.
     if (events.length === 0) this.#standing.delete(vcpu);
-    await this.#keep(vcpu, standing, events);
     return events;
   }
 
-  /** Interrupted before the instruction executed: the stop point there has been reported all the same. */
-  async #keep(vcpu: Vcpu, standing: Standing, events: readonly StopEvent[]): Promise<void> {
-    if (!events.some(({ kind }) => kind === 'interrupted')) return;
-    if ((await this.#pc(vcpu)) === standing.pc) this.#standing.set(vcpu, standing);
+  /** Steps a vCPU. Where that is interrupted, or fails, before the instruction executed, the stop point there has been
+   *  reported all the same. */
+  async #keeping(vcpu: Vcpu, standing: Standing | undefined, isUnwatched: boolean): Promise<readonly StopEvent[]> {
+    let isDone = false;
+    try {
+      const events = await this.#stepOne(vcpu, isUnwatched);
+      isDone = !events.some(({ kind }) => kind === 'interrupted');
+      return events;
+    } finally {
+      if (!isDone && standing && this.connection.isOpen && !this.#ended) await this.#keep(vcpu, standing);
+    }
+  }
+
+  async #keep(vcpu: Vcpu, standing: Standing): Promise<void> {
+    try {
+      if ((await this.#pc(vcpu)) === standing.pc) this.#standing.set(vcpu, standing);
+    } catch (error) {
+      // What made the step fail is what there is to say.
+      if (!(error instanceof TargetError || error instanceof SessionError)) throw error;
+    }
   }
 
   step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
@@ -190,9 +205,7 @@ export class RspTarget implements Target {
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
     const isWatched = standing?.watch === true && standing.pc === (await this.#pc(vcpu));
-    const events = await this.#stepOne(vcpu, isWatched);
-    if (standing) await this.#keep(vcpu, standing, events);
-    return events;
+    return this.#keeping(vcpu, standing, isWatched);
   }
 
   /** One instruction of one vCPU, or an exclusive sequence as one. `isUnwatched`: with the watchpoints off. */
