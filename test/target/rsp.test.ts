@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { Gpa, Gva } from '../../src/base/address.ts';
 import { MemoryFault, SessionError, TargetError, UserError } from '../../src/base/errors.ts';
 import { connectRemote } from '../../src/target/rsp/connect.ts';
-import { type Target, UnplantedBreakpoints } from '../../src/target/target.ts';
+import { type StopPoint, type Target, UnplantedBreakpoints } from '../../src/target/target.ts';
 import { type Answer, FakeStub, type FakeStubOptions, GuestBehindStub } from '../support/fakeStub.ts';
 import { FakeTarget } from '../support/fakeTarget.ts';
 import { contract } from './contract.ts';
@@ -26,6 +26,8 @@ interface Rig {
 
 interface RigOptions extends FakeStubOptions {
   readonly vcpus?: number;
+  /** ID_AA64DFR0_EL1. */
+  readonly counts?: bigint;
   readonly patience?: typeof patience;
   /** Answers that are other than the guest's; null: the guest's. */
   readonly instead?: (request: string, stub: FakeStub, guest: GuestBehindStub) => Answer | null | Promise<Answer>;
@@ -38,7 +40,7 @@ async function rig(options: RigOptions, work: (rig: Rig) => Promise<void>): Prom
   fake.load(0x3000n, new Uint8Array(new Uint32Array([0x1400_0000]).buffer)); // b .
   for (const vcpu of fake.vcpus) {
     // 2 breakpoints and 1 watchpoint, as the fake guest has them.
-    fake.set(vcpu, 'id_aa64dfr0_el1', 0x1000n);
+    fake.set(vcpu, 'id_aa64dfr0_el1', options.counts ?? 0x1000n);
     fake.set(vcpu, 'pc', 0x3000n);
   }
   const guest = new GuestBehindStub(fake, options);
@@ -427,6 +429,22 @@ test('breakpoints that cannot be placed any more are named', async () => {
     assert.deepEqual(guest.planted, []);
     await target.remove(first);
   });
+});
+
+test('a stub with fewer watchpoints than the vCPU has refuses the one that is too many at once', async () => {
+  const instead = (request: string, _stub: FakeStub, guest: GuestBehindStub): Answer | null =>
+    /^Z[1-4],/.test(request) && guest.planted.filter((place) => !place.startsWith('0')).length >= 1 ? 'E22' : null;
+  for (const kind of ['hardware', 'watch'] as const) {
+    await rig({ instead, counts: 0x30_3000n }, async ({ target, guest }) => {
+      const point = (address: Gva): StopPoint =>
+        kind === 'watch' ? { kind, address, length: 8, access: 'write' } : { kind, address };
+      const id = await target.insert(point(data), 0);
+      await assert.rejects(target.insert(point(Gva(data + 64n)), 0), /Cannot place .* at 0x2040: .*E22/);
+      assert.deepEqual(guest.planted, []);
+      await target.remove(id);
+      await target.remove(await target.insert(point(Gva(data + 64n)), 0));
+    });
+  }
 });
 
 test('a breakpoint that the guest has written over', async () => {
