@@ -4,6 +4,8 @@ import { describe, test } from 'node:test';
 import { Gpa, Gva } from '../../src/base/address.ts';
 import { MemoryFault, SessionError, TargetError, UserError } from '../../src/base/errors.ts';
 import { connectRemote } from '../../src/target/rsp/connect.ts';
+import { RspConnection } from '../../src/target/rsp/connection.ts';
+import { memoryIn } from '../../src/target/rsp/ram.ts';
 import { type StopPoint, type Target, UnplantedBreakpoints } from '../../src/target/target.ts';
 import { type Answer, FakeStub, type FakeStubOptions, GuestBehindStub } from '../support/fakeStub.ts';
 import { FakeTarget } from '../support/fakeTarget.ts';
@@ -384,6 +386,45 @@ describe('what lets go of the guest and fails says so', () => {
       await assert.rejects(target.exited, SessionError);
       await assert.rejects(target.kill(), isLost(/is lost/));
     }));
+});
+
+describe('answers that are made to take for ever', () => {
+  test('threads', async () => {
+    await rig({ instead: table({ qfThreadInfo: 'm-', qsThreadInfo: 'm-' }) }, async ({ target }) => {
+      assert.deepEqual(target.vcpus, [0]);
+    });
+    await rig({ instead: table({ qfThreadInfo: `m${'1,'.repeat(400_000)}` }) }, async ({ target }) => {
+      assert.deepEqual(target.vcpus, [0]);
+    });
+  });
+
+  const longest = 300_000;
+  test('flags of steps', () =>
+    rig({ instead: table({ 'qqemu.sstepbits': 'A'.repeat(longest) }) }, async ({ target }) => {
+      assert.equal(target.capabilities.facts.get('steps'), 'interrupts are masked in PSTATE');
+    }));
+
+  for (const [name, text] of [
+    ['lines', '\n'.repeat(longest)],
+    ['priorities', `${'0'.repeat(16)}-${'0'.repeat(16)} (prio \n`.repeat(longest / 10)],
+  ] as const) {
+    test(`ranges of memory: ${name}`, () => {
+      assert.deepEqual(memoryIn(`FlatView #0\n AS "memory", root: system\n${text}`), []);
+    });
+  }
+});
+
+test('a bug in what takes an answer ends the connection only', async () => {
+  const stub = await FakeStub.start(() => undefined);
+  const connection = await RspConnection.open(stub.address, patience, signal);
+  connection.onEnd = () => {
+    throw new TypeError('bug');
+  };
+  const asked = connection.ask('g');
+  setImmediate(() => stub.send('W00'));
+  await assert.rejects(asked, SessionError);
+  assert.equal(connection.isOpen, false);
+  stub.close();
 });
 
 test('a register that the stub says it wrote and did not', () =>

@@ -265,8 +265,8 @@ export class RspConnection {
         else this.#acknowledged(received.kind === 'acknowledged');
       }
     } catch (error) {
-      if (!(error instanceof SessionError)) throw error;
-      this.#fail(error);
+      // Here nobody would catch it: also what is a bug ends this connection, and not the process.
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
     }
   }
 

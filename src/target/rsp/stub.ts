@@ -147,8 +147,9 @@ async function findThreads(connection: RspConnection): Promise<readonly string[]
     answer !== '';
     answer = await connection.ask('qsThreadInfo')
   ) {
-    if (!answer.startsWith('m') || threads.length > mostThreads) break;
-    threads.push(...answer.slice(1).split(',').filter(isThread));
+    const found = answer.startsWith('m') ? answer.slice(1).split(',').filter(isThread) : [];
+    if (found.length === 0 || threads.length > mostThreads) break;
+    for (const thread of found) threads.push(thread);
   }
   // A stub without threads has one vCPU, which `0`, any thread, names.
   return threads.length > 0 ? [...new Set(threads)] : ['0'];
@@ -165,7 +166,10 @@ async function holdInterrupts(
 ): Promise<Pick<Stub, 'stepsWithoutInterrupts' | 'sstepBefore'>> {
   const bits = await connection.ask('qqemu.sstepbits');
   const known = new Map(
-    [...bits.matchAll(/([A-Z]+)=([0-9a-f]+)/gi)].map(([, name, bit]) => [name, Number.parseInt(bit ?? '', 16)]),
+    bits.split(',').map((each) => {
+      const [name = '', bit = ''] = each.split('=');
+      return [name, Number.parseInt(bit, 16)];
+    }),
   );
   if (known.get('NOIRQ') !== Sstep.noInterrupts) return { stepsWithoutInterrupts: false, sstepBefore: undefined };
   const timers = known.get('NOTIMER') === Sstep.noTimers ? Sstep.noTimers : 0;
