@@ -388,6 +388,34 @@ describe('what lets go of the guest and fails says so', () => {
     }));
 });
 
+describe('a stop reply that nobody asked for is no answer', () => {
+  const instead = (late: string, answer: Answer | null) => (request: string, stub: FakeStub) => {
+    if (!(answer === null ? /^(m2000|z0)/ : /^m2000/).test(request)) return null;
+    stub.send(late);
+    return answer;
+  };
+
+  for (const late of ['T05thread:p1.1;', 'S05']) {
+    test(`a late ${late}`, () =>
+      rig({ without: /^qqemu/, instead: instead(late, null) }, async ({ target }) => {
+        assert.deepEqual(await target.memory(0).read(data, 1), Uint8Array.of(0));
+        await target.remove(await target.insert({ kind: 'software', address: code }, 0));
+      }));
+  }
+
+  for (const [late, status] of [
+    ['W03', { code: 3, signal: undefined }],
+    ['X09', { code: undefined, signal: 9 }],
+  ] as const) {
+    test(`the end of the VM, ${late}`, () =>
+      rig({ without: /^qqemu/, instead: instead(late, undefined) }, async ({ target }) => {
+        const read = assert.rejects(target.memory(0).read(data, 1), /The VM has ended/);
+        assert.deepEqual(await target.exited, status);
+        await read;
+      }));
+  }
+});
+
 describe('answers that are made to take for ever', () => {
   test('threads', async () => {
     await rig({ instead: table({ qfThreadInfo: 'm-', qsThreadInfo: 'm-' }) }, async ({ target }) => {

@@ -33,6 +33,7 @@ interface Waiting {
   attemptsLeft: number;
   /** Packets that come before are left from an earlier exchange. */
   isAcknowledged: boolean;
+  readonly isForStop: boolean;
   /** From now on it waits no longer than that. */
   limit(milliseconds: number): void;
   take(data: Uint8Array): void;
@@ -125,6 +126,14 @@ export class RspConnection {
     return this.#exchange(packet, { after: this.patience.answer, error: () => this.#silent(packet) });
   }
 
+  /** Why the guest has stopped: the answer to `?`, a stop reply. */
+  async askStop(): Promise<string> {
+    if (this.#cancelled) throw this.#cancelled;
+    const request = bytesOf('?');
+    const timeout = { after: this.patience.answer, error: () => this.#silent(request) };
+    return textOf(await this.#exchange(request, timeout, undefined, true));
+  }
+
   /** Makes a request that must be granted: anything but OK is a TargetError that says `what`. Also after
    *  `cancel`: it may undo something. */
   async command(request: string | Uint8Array, what: string): Promise<void> {
@@ -136,7 +145,7 @@ export class RspConnection {
   async run(request: string): Promise<string> {
     this.#isRunning = true;
     try {
-      return textOf(await this.#exchange(bytesOf(request), undefined, isOutput));
+      return textOf(await this.#exchange(bytesOf(request), undefined, isOutput, true));
     } finally {
       this.#isRunning = false;
       clearTimeout(this.#timer);
@@ -221,11 +230,13 @@ export class RspConnection {
     return new SessionError(`The remote stub at ${this.where} does not answer ${what}.`);
   }
 
-  /** Sends a request and waits for the first packet behind it that `passes` does not pass over. */
+  /** Sends a request and waits for the first packet behind it that `passes` does not pass over. Unless `isForStop`, stop
+   *  replies are no answers. */
   #exchange(
     data: Uint8Array,
     timeout: Timeout | undefined,
     passes: (data: Uint8Array) => boolean = () => false,
+    isForStop = false,
   ): Promise<Uint8Array> {
     if (this.#lost) return Promise.reject(this.#lost);
     if (this.#closed) return Promise.reject(closed());
@@ -243,6 +254,7 @@ export class RspConnection {
         packet,
         attemptsLeft: attempts,
         isAcknowledged: !this.#acknowledges,
+        isForStop,
         limit: (milliseconds) => {
           clearTimeout(timer);
           timer = start(milliseconds);
@@ -281,13 +293,11 @@ export class RspConnection {
   #packet(data: Uint8Array): void {
     if (this.#acknowledges) this.socket.write('+');
     const waiting = this.#waiting;
-    if (waiting?.isAcknowledged) {
-      waiting.take(data);
-      return;
-    }
-    // Nobody asked: the VM ended, or the guest stopped while the connection was made.
-    const reply = parseStopReply(textOf(data));
+    // No other answer looks like a stop reply; only of those that are to come is one asked for.
+    const reply = waiting?.isForStop && waiting.isAcknowledged ? undefined : parseStopReply(textOf(data));
+    // Nobody asked for it: the VM ended, or the guest stopped while the connection was made, or late.
     if (reply?.kind === 'exited') this.#end(reply.status);
+    else if (!reply && waiting?.isAcknowledged) waiting.take(data);
   }
 
   #damaged(): void {

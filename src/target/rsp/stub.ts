@@ -51,7 +51,7 @@ export async function negotiate(connection: RspConnection, changes: Changes): Pr
   const packetSize = Number.parseInt(features.get('PacketSize') ?? '', 16);
   const registers = await findRegisters(connection, features.has('qXfer:features:read'), packetSize);
   // A stub that let the guest run until now stops it for this.
-  const status = await connection.ask('?');
+  const status = await connection.askStop();
   if (/^[WX]/.test(status)) throw new UserError(`attach: the VM behind ${connection.where} has ended already.`);
   const threads = await findThreads(connection);
   changes.process = /^p([0-9a-f]+)\./i.exec(threads[0] ?? '')?.[1];
