@@ -536,6 +536,23 @@ test('a breakpoint that the guest has written over', async () => {
   });
 });
 
+test('a breakpoint that the stub does not take out from where nothing can be read is there still', async () => {
+  let isLost = false;
+  const instead = (request: string): Answer | null => {
+    if (!isLost) return null;
+    if (request === 'vCont;c') return 'T02thread:p1.1;';
+    return /^(z0|m1000)/.test(request) ? 'E22' : null;
+  };
+  await rig({ instead }, async ({ target, guest }) => {
+    await target.insert({ kind: 'software', address: code }, 0);
+    isLost = true;
+    await assert.rejects(target.resume(), SessionError);
+    assert.deepEqual(target.takeRewritten(), []);
+    isLost = false;
+    await guest.answer('z0,1000,4', {} as FakeStub);
+  });
+});
+
 test('a step that was interrupted leaves no stop behind', async () => {
   const replies: string[] = ['T02thread:p1.1;', 'T05thread:p1.1;', 'T02thread:p1.1;'];
   await rig(

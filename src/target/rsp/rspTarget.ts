@@ -2,7 +2,7 @@
 
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
-import { decodeWord } from '../../arch/aarch64/instructions.ts';
+import { brkImmediate, decodeWord } from '../../arch/aarch64/instructions.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import { insteadOfStep } from '../../arch/aarch64/step.ts';
 import type { Stretch } from '../../arch/aarch64/stretch.ts';
@@ -338,9 +338,9 @@ export class RspTarget implements Target {
   async #lift(): Promise<void> {
     const vcpu = this.vcpus[0] ?? 0;
     await this.#points.lift(async (address) => {
-      const [word = 0] = await this.#instructionsAt(vcpu, address, 1);
-      // BRK, whatever its immediate (Arm ARM, C6.2 BRK): stubs choose their own.
-      return (word & 0xffe0_001f) >>> 0 === 0xd420_0000;
+      const [word] = await this.#instructionsAt(vcpu, address, 1);
+      // BRK, whatever its immediate: stubs choose their own. Where nothing can be read it may be there still.
+      return word === undefined || brkImmediate(word) !== undefined;
     });
   }
 
