@@ -461,6 +461,40 @@ test('a register that the stub says it wrote and did not', () =>
     await assert.rejects(target.writeRegister(0, 'pstate', 1n << 32n), /32 bits wide/);
   }));
 
+test('registers that the stub has twice have their places in `g` all the same', async () => {
+  const names = [...Array.from({ length: 31 }, (_, n) => `x${n}`), 'x0', 'sp', 'pc', 'cpsr'];
+  const values = names.map((name, n) =>
+    name === 'cpsr' ? 'c5030000' : (n + 1).toString(16).padStart(2, '0').padEnd(16, '0'),
+  );
+  const text = names.map((name) => `<reg name="${name}" bitsize="${name === 'cpsr' ? 32 : 64}"/>`).join('');
+  const instead = (request: string): Answer | null => {
+    if (request.startsWith('qXfer')) return `l<target><feature>${text}</feature></target>`;
+    if (request.startsWith('P') || request.startsWith('p')) return '';
+    if (request === 'g') return values.join('');
+    if (!request.startsWith('G')) return null;
+    const [, digits = ''] = /^G(.*)$/.exec(request) ?? [];
+    for (let [n, at] = [0, 0]; n < values.length; n++) {
+      const { length } = values[n] ?? '';
+      values[n] = digits.slice(at, at + length);
+      at += length;
+    }
+    return 'OK';
+  };
+  await rig({ instead, without: /^qqemu/ }, async ({ target }) => {
+    assert.deepEqual(
+      await target.readRegisters(0, ['x0', 'x30', 'sp', 'pc']),
+      new Map([
+        ['x0', 1n],
+        ['x30', 31n],
+        ['sp', 33n],
+        ['pc', 34n],
+      ]),
+    );
+    await target.writeRegister(0, 'sp', 0x77n);
+    assert.equal(values[32], '7700000000000000');
+  });
+});
+
 test('memory in parts, as the stub gives it', async () => {
   const part = (request: string): Answer | null => {
     const [, digits = '', length = ''] = /^m([0-9a-f]+),([0-9a-f]+)$/.exec(request) ?? [];

@@ -71,7 +71,7 @@ async function letGo(connection: RspConnection, { sstepBefore, process }: Change
 }
 
 async function findCapabilities(connection: RspConnection, stub: Stub): Promise<Capabilities> {
-  const registers = new RemoteRegisters(stub.registers, connection, new Threads(stub, connection));
+  const registers = new RemoteRegisters(stub.registers, stub.remotes, connection, new Threads(stub, connection));
   const offered = await offeredStopPoints(connection, await registers.one(0, 'pc'));
   const counts = await readCounts(registers);
   const breakpoints = offered.hardware ? counts.breakpoints : 0;

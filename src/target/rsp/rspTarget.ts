@@ -62,7 +62,7 @@ export class RspTarget implements Target {
     readonly capabilities: Capabilities,
   ) {
     this.#threads = new Threads(stub, connection);
-    this.#registers = new RemoteRegisters(stub.registers, connection, this.#threads);
+    this.#registers = new RemoteRegisters(stub.registers, stub.remotes, connection, this.#threads);
     this.#memory = new GuestMemory(stub, connection, this.#threads, this.#registers);
     this.#points = new RspStopPoints(connection, capabilities);
     this.#settleExit = { resolve: () => undefined, reject: () => undefined };

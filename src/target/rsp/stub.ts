@@ -4,7 +4,7 @@ import { UserError } from '../../base/errors.ts';
 import { type RspConnection, refusal } from './connection.ts';
 import { type MemoryRange, memoryIn } from './ram.ts';
 import { type RegisterEntry, registerEntries, standardRegisters } from './registerMap.ts';
-import { readTargetDescription } from './targetDescription.ts';
+import { type RemoteRegister, readTargetDescription } from './targetDescription.ts';
 
 /** GDB manual, E.4 "General Query Packets", qSupported. */
 const offer = 'qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+;xmlRegisters=aarch64';
@@ -16,6 +16,8 @@ export interface Stub {
   /** As the stub names them, in the order it lists them: a vCPU is an index here. */
   readonly threads: readonly string[];
   readonly registers: readonly RegisterEntry[];
+  /** As it describes them. */
+  readonly remotes: readonly RemoteRegister[];
   /** Characters in a packet that the stub takes. */
   readonly packetSize: number;
   /** Threads are told apart by their actions. Without it a stub decides for itself who runs beside one that steps. */
@@ -49,7 +51,7 @@ export async function negotiate(connection: RspConnection, changes: Changes): Pr
     connection.stopAcknowledging();
   }
   const packetSize = Number.parseInt(features.get('PacketSize') ?? '', 16);
-  const registers = await findRegisters(connection, features.has('qXfer:features:read'), packetSize);
+  const remotes = await findRegisters(connection, features.has('qXfer:features:read'), packetSize);
   // A stub that let the guest run until now stops it for this.
   const status = await connection.askStop();
   if (/^[WX]/.test(status)) throw new UserError(`attach: the VM behind ${connection.where} has ended already.`);
@@ -59,7 +61,8 @@ export async function negotiate(connection: RspConnection, changes: Changes): Pr
   const sstep = await holdInterrupts(connection, changes);
   return {
     threads,
-    registers,
+    registers: registerEntries(remotes),
+    remotes,
     packetSize:
       Number.isFinite(packetSize) && packetSize > 0 ? Math.min(packetSize, largestPacketSize) : usualPacketSize,
     hasVCont: actions[0] === 'vCont' && actions.includes('c') && actions.includes('s'),
@@ -84,7 +87,7 @@ async function findRegisters(
   connection: RspConnection,
   isDescribed: boolean,
   packetSize: number,
-): Promise<readonly RegisterEntry[]> {
+): Promise<readonly RemoteRegister[]> {
   if (!isDescribed) {
     const length = standardRegisters.slice(0, 34).reduce((sum, { bytes }) => sum + bytes, 0);
     const general = await connection.ask('g');
@@ -93,7 +96,7 @@ async function findRegisters(
         `attach: the stub at ${connection.where} neither describes its registers nor has those of an aarch64 CPU.`,
       );
     }
-    return registerEntries(standardRegisters);
+    return standardRegisters;
   }
   const { architecture, registers } = await readTargetDescription((annex) =>
     readObject(connection, 'features', annex, packetSize),
@@ -110,7 +113,7 @@ async function findRegisters(
       `attach: the stub at ${connection.where} has no register ${missing.join(', ')} as aarch64 has it.`,
     );
   }
-  return entries;
+  return registers;
 }
 
 /** Bytes of an object at most: QEMU describes some hundred registers in 30 KB. */
