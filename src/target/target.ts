@@ -80,7 +80,8 @@ export interface Translation {
   readonly executable: boolean;
 }
 
-/** Software breakpoints that were accepted cannot be planted any more. The guest has executed no more than the instructions
+/** Stop points that were accepted cannot be planted any more: software breakpoints, and behind a remote stub also others. The
+ *  guest has executed no more than the instructions
  *  at the stop points that vCPUs stood at. */
 export class UnplantedBreakpoints extends TargetError {
   override readonly name = 'UnplantedBreakpoints';

@@ -17,8 +17,8 @@ import { Threads } from './threads.ts';
  *  the stub to refuse what is more than it has. */
 const most = { breakpoints: 16, watchpoints: 16 };
 
-/** Ends with the target stopped. UserError when nobody is there, or it is nothing that can be debugged; a guest that ran
- *  runs again then. */
+/** Ends with the target stopped. UserError when nobody is there, it is nothing that can be debugged, or it is cancelled: the
+ *  guest runs then, also one that was stopped before, unless the message says that it may not. */
 export async function connectRemote(
   address: RemoteAddress,
   signal: AbortSignal,
