@@ -380,6 +380,12 @@ describe('what lets go of the guest and fails says so', () => {
       await assert.rejects(target.exited, SessionError);
     }));
 
+  test('and not a kill that the stub answers as QEMU does', () =>
+    rig({ instead: table({ k: 'W00' }), patience: short }, async ({ target }) => {
+      await target.kill();
+      assert.deepEqual(await target.exited, { code: undefined, signal: undefined });
+    }));
+
   test('a kill over a connection that is lost', () =>
     rig({}, async ({ target, stub }) => {
       stub.drop();

@@ -32,6 +32,8 @@ import { Threads } from './threads.ts';
 
 const generalNames = aarch64.generalRegisters.map(({ name }) => name);
 
+const untold: ExitStatus = { code: undefined, signal: undefined };
+
 interface Standing {
   readonly pc: Gva;
   readonly watch: boolean;
@@ -51,6 +53,7 @@ export class RspTarget implements Target {
   #interrupted = false;
   #ended: ExitStatus | undefined;
   #detached = false;
+  #isKilling = false;
   /** What is under way, with the failure that it ends with. */
   #pending: Promise<unknown> | undefined;
   #settleExit: { resolve(status: ExitStatus): void; reject(error: SessionError): void };
@@ -73,7 +76,8 @@ export class RspTarget implements Target {
     this.exited.catch(() => undefined);
     connection.onEnd = (end) => {
       if (this.#ended) return;
-      if (!(end instanceof SessionError)) this.#end(end);
+      // What a stub tells of an end that it was asked for is no status.
+      if (!(end instanceof SessionError)) this.#end(this.#isKilling ? untold : end);
       // Whoever lets go of the guest hears of it there.
       else if (!this.#detached) this.#settleExit.reject(end);
     };
@@ -419,15 +423,16 @@ export class RspTarget implements Target {
     this.#detached = true;
     await this.#settle();
     if (this.#ended) return;
+    this.#isKilling = true;
     try {
-      // It has no answer but the end of the VM, of which the status is not told (GDB manual, E.2, `k`).
+      // It has no answer but the end of the VM (GDB manual, E.2, `k`).
       await this.connection.kill();
     } catch (error) {
       if (this.#ended) return;
       this.#settleExit.reject(asSessionError(error));
       throw error;
     }
-    this.#end({ code: undefined, signal: undefined });
+    this.#end(untold);
   }
 
   /** Ends what is under way. Returns how that failed, if what was in the guest may have been left there. */
