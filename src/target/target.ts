@@ -80,7 +80,8 @@ export interface Translation {
   readonly executable: boolean;
 }
 
-/** Software breakpoints that were accepted cannot be planted any more. The guest has executed no more than the instructions
+/** Stop points that were accepted cannot be planted any more: software breakpoints, and behind a remote stub also others. The
+ *  guest has executed no more than the instructions
  *  at the stop points that vCPUs stood at. */
 export class UnplantedBreakpoints extends TargetError {
   override readonly name = 'UnplantedBreakpoints';
@@ -148,7 +149,8 @@ export interface Target {
    *  With `end`, an address ahead, a target that can do that without the guest being able to tell executes more of the code
    *  that runs straight on from the pc: not past `end`, not past the address of a stop point, and not past a branch. */
   step(vcpu: Vcpu, end?: Gva): Promise<readonly StopEvent[]>;
-  /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. Harmless when nothing is pending. */
+  /** Asks the pending `resume()` or `step()` to end with an `interrupted` event. When nothing is pending, it is the next
+   *  one that is asked. */
   interrupt(): void;
 
   /** Which of the guest's own breakpoint instructions end a `resume()`. None while it is undefined, as at first. */

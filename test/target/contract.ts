@@ -195,6 +195,18 @@ export const contract: readonly ContractCase[] = [
     },
   },
   {
+    name: 'an interrupt just before a run ends it, and no other',
+    run: async (guest) => {
+      await prepare(guest);
+      const { target, code } = guest;
+      target.interrupt();
+      assert.equal((await one(target.resume())).kind, 'interrupted');
+      const id = await target.insert({ kind: 'hardware', address: Gva(code + 8n) }, 0);
+      assert.equal((await one(target.resume())).kind, 'breakpoint');
+      await target.remove(id);
+    },
+  },
+  {
     name: 'a step is exactly one instruction',
     run: async (guest) => {
       await prepare(guest);

@@ -4,8 +4,9 @@ import { UserError } from '../../src/base/errors.ts';
 import { deferredConnector } from '../../src/target/kvm/deferredConnector.ts';
 
 const { signal } = new AbortController();
-const attach = (load: () => Promise<never>): Promise<unknown> =>
-  deferredConnector({ guardianPath: '/guardian.js' }, load).attach({ pid: 1, exitTrap: 'auto' }, signal);
+const attach = (load: () => Promise<never>, loadNative: () => Promise<unknown> = async () => undefined) =>
+  deferredConnector({ guardianPath: '/guardian.js' }, load, loadNative).attach({ pid: 1, exitTrap: 'auto' }, signal);
+const unreached = (): Promise<never> => Promise.reject(new Error('loaded without koffi'));
 
 test('nothing is loaded before the first guest', async () => {
   let loads = 0;
@@ -19,10 +20,16 @@ test('nothing is loaded before the first guest', async () => {
 });
 
 test('without koffi the remedies are named, in one sentence', async () => {
-  for (const code of ['MODULE_NOT_FOUND', 'ERR_MODULE_NOT_FOUND']) {
-    const cause = Object.assign(new Error("Cannot find module 'koffi'"), { code });
+  const causes = [
+    Object.assign(new Error("Cannot find module 'koffi'"), { code: 'MODULE_NOT_FOUND' }),
+    Object.assign(new Error("Cannot find package 'koffi'"), { code: 'ERR_MODULE_NOT_FOUND' }),
+    Object.assign(new Error('wrong ELF class'), { code: 'ERR_DLOPEN_FAILED' }),
+    // koffi's own, of a package for another platform
+    new Error('Cannot find the native Koffi module; did you bundle it correctly?'),
+  ];
+  for (const cause of causes) {
     await assert.rejects(
-      attach(() => Promise.reject(cause)),
+      attach(unreached, () => Promise.reject(cause)),
       (error: Error) => {
         assert.ok(error instanceof UserError);
         assert.equal(error.cause, cause);

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Gva } from '../../src/base/address.ts';
-import { TargetError } from '../../src/base/errors.ts';
+import { SessionError, TargetError } from '../../src/base/errors.ts';
 import { maskedStep } from '../../src/target/rsp/maskedStep.ts';
 import type { StopEvent } from '../../src/target/target.ts';
 
 const HELD = 0x1c0n; // A, I, F
 const EL1H = 5n;
+const FLAGS = 0xa000_0000n; // N and C
 const [NOP, MRS_X3_DAIF, MSR_DAIFCLR_2] = [0xd503201f, 0xd53b4223, 0xd50342ff];
 const vbar = 0xffff_8000_0001_0000n;
 const start = { pc: 0x1000n, pstate: EL1H, spsr_el1: 0n, elr_el1: 0n, vbar_el1: vbar, x3: 7n };
@@ -91,4 +92,34 @@ test('a run that cannot begin leaves the masks as they were', async () => {
   });
   await assert.rejects(failing, /no/);
   assert.equal(left.get('pstate'), EL1H);
+});
+
+test('a run that fails after the vCPU has run leaves it where it is, with its own masks', async () => {
+  let left = new Map<string, bigint>();
+  const failing = stepped(MSR_DAIFCLR_2, { pstate: EL1H | 0x80n }, (values) => {
+    left = values;
+    goesOn(values);
+    values.set('pstate', EL1H | 0x140n | FLAGS);
+    throw new SessionError('a breakpoint stays');
+  });
+  await assert.rejects(failing, /a breakpoint stays/);
+  assert.deepEqual([left.get('pc'), left.get('pstate')], [0x1004n, EL1H | FLAGS]);
+});
+
+test('masks that cannot be restored end the session', async () => {
+  const values = new Map<string, bigint>(Object.entries(start));
+  const registers = {
+    read: async (_vcpu: number, names: readonly string[]) =>
+      new Map(names.map((name) => [name, values.get(name) ?? 0n])),
+    one: async (_vcpu: number, name: string) => values.get(name) ?? 0n,
+    write: async (_vcpu: number, name: string, value: bigint) => {
+      if ((value & HELD) === 0n) throw new TargetError('refused');
+      values.set(name, value);
+    },
+  };
+  const failing = maskedStep(registers, 0, NOP, undefined, () => Promise.reject(new TargetError('no')));
+  await assert.rejects(
+    failing,
+    (error) => error instanceof SessionError && /masks of vCPU 0 .*refused/.test(error.message),
+  );
 });

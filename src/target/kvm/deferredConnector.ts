@@ -1,17 +1,15 @@
 // The connector that is loaded at the first guest. All of KVM's side needs koffi, a native module, which is missing in the
-// portable package; an adapter for stubs starts without it.
+// portable package, or is there for another platform; an adapter for stubs starts without it.
 import { UserError } from '../../base/errors.ts';
 import type { Connector } from '../connection.ts';
 import type { ConnectorOptions } from './connector.ts';
-
-/** What Node's two loaders call a module that is not there. */
-const missing: readonly unknown[] = ['MODULE_NOT_FOUND', 'ERR_MODULE_NOT_FOUND'];
 
 type KvmConnector = Pick<Connector, 'launch' | 'attach'>;
 
 export function deferredConnector(
   options: ConnectorOptions,
   load: () => Promise<typeof import('./connector.ts')> = () => import('./connector.ts'),
+  loadNative: () => Promise<unknown> = () => import('koffi'),
 ): KvmConnector {
   const connector = async (): Promise<KvmConnector> => {
     if (process.platform !== 'linux') {
@@ -20,15 +18,15 @@ export function deferredConnector(
       );
     }
     try {
-      return (await load()).createConnector(options);
+      await loadNative();
     } catch (cause) {
-      if (!missing.includes((cause as NodeJS.ErrnoException).code)) throw cause;
       const platform = `linux-${process.arch}`;
       throw new UserError(
         `VMs cannot be controlled through KVM, as this package of the extension has no native module for ${platform}: install the one for ${platform}, or name a stub in "remote".`,
         { cause },
       );
     }
+    return (await load()).createConnector(options);
   };
   return {
     launch: async (request, signal) => (await connector()).launch(request, signal),

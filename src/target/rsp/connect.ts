@@ -10,45 +10,68 @@ import { canMaskSteps } from './maskedStep.ts';
 import { RemoteRegisters } from './remoteRegisters.ts';
 import { RspTarget } from './rspTarget.ts';
 import { offeredStopPoints } from './stopPoints.ts';
-import { negotiate, type Stub } from './stub.ts';
+import { type Changes, negotiate, type Stub, setSstep } from './stub.ts';
 import { Threads } from './threads.ts';
 
 /** Of each kind a PE has 16 at most (Arm ARM, D24.2, ID_AA64DFR0_EL1): where the stub does not give that register, it is for
  *  the stub to refuse what is more than it has. */
 const most = { breakpoints: 16, watchpoints: 16 };
 
-/** Ends with the target stopped. UserError when nobody is there, or it is nothing that can be debugged; a guest that ran
- *  runs again then. */
+/** Ends with the target stopped. UserError when nobody is there, it is nothing that can be debugged, or it is cancelled: the
+ *  guest runs then, also one that was stopped before, unless the message says that it may not. */
 export async function connectRemote(
   address: RemoteAddress,
   signal: AbortSignal,
   patience: Patience = usualPatience,
 ): Promise<Target> {
   const connection = await RspConnection.open(address, patience, signal);
-  const abort = (): void => connection.close();
+  const changes: Changes = { sstepBefore: undefined, process: undefined };
+  const abort = (): void => connection.cancel();
   signal.addEventListener('abort', abort, { once: true });
   try {
-    const stub = await negotiate(connection);
+    const stub = await negotiate(connection, changes);
     const capabilities = await findCapabilities(connection, stub);
-    signal.removeEventListener('abort', abort);
-    return new RspTarget(connection, stub, capabilities);
+    if (!signal.aborted) return new RspTarget(connection, stub, capabilities);
   } catch (thrown) {
+    if (!signal.aborted) {
+      signal.removeEventListener('abort', abort);
+      const left = await letGo(connection, changes);
+      if (!(thrown instanceof TargetError || thrown instanceof SessionError || thrown instanceof UserError))
+        throw thrown;
+      if (thrown instanceof UserError && left === '') throw thrown;
+      const message = thrown instanceof UserError ? thrown.message : `attach: ${thrown.message}`;
+      throw new UserError(`${message}${left}`, { cause: thrown });
+    }
+  } finally {
     signal.removeEventListener('abort', abort);
-    if (signal.aborted) throw new UserError('attach: cancelled', { cause: thrown });
-    await letGo(connection).catch(() => undefined);
+  }
+  throw new UserError(`attach: cancelled.${await letGo(connection, changes)}`);
+}
+
+/** To have connected has stopped the guest. Ends with the connection closed; returns what to tell where the guest may not run
+ *  as before. A connection that was lost before says so itself. */
+async function letGo(connection: RspConnection, { sstepBefore, process }: Changes): Promise<string> {
+  if (!connection.isOpen) return '';
+  connection.leave();
+  try {
+    if (sstepBefore !== undefined && !(await setSstep(connection, sstepBefore))) {
+      throw new TargetError('the stub does not take back its flags of steps');
+    }
+    // Where threads belong to processes, one has to be named.
+    if (process !== undefined || (await connection.ask('D')) !== 'OK') {
+      await connection.command(`D;${process ?? '1'}`, 'Cannot detach');
+    }
+    return '';
+  } catch (error) {
+    if (!(error instanceof TargetError || error instanceof SessionError)) throw error;
+    return ` The guest may be left stopped: ${error.message}`;
+  } finally {
     connection.close();
-    if (!(thrown instanceof TargetError || thrown instanceof SessionError)) throw thrown;
-    throw new UserError(`attach: ${thrown.message}`, { cause: thrown });
   }
 }
 
-/** To have connected has stopped the guest. Where threads belong to processes, the first one has to be named. */
-async function letGo(connection: RspConnection): Promise<void> {
-  if (connection.isOpen && (await connection.ask('D')) !== 'OK') await connection.ask('D;1');
-}
-
 async function findCapabilities(connection: RspConnection, stub: Stub): Promise<Capabilities> {
-  const registers = new RemoteRegisters(stub.registers, connection, new Threads(stub, connection));
+  const registers = new RemoteRegisters(stub.registers, stub.remotes, connection, new Threads(stub, connection));
   const offered = await offeredStopPoints(connection, await registers.one(0, 'pc'));
   const counts = await readCounts(registers);
   const breakpoints = offered.hardware ? counts.breakpoints : 0;

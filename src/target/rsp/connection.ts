@@ -17,6 +17,8 @@ export interface Patience {
 }
 
 export const usualPatience: Patience = { connect: 5_000, answer: 30_000 };
+/** For an answer once an attach is cancelled. */
+const shortPatience = 1_000;
 const attempts = 3;
 const INTERRUPT = 0x03;
 
@@ -31,6 +33,9 @@ interface Waiting {
   attemptsLeft: number;
   /** Packets that come before are left from an earlier exchange. */
   isAcknowledged: boolean;
+  readonly isForStop: boolean;
+  /** From now on it waits no longer than that. */
+  limit(milliseconds: number): void;
   take(data: Uint8Array): void;
   fail(error: Error): void;
 }
@@ -47,13 +52,14 @@ export class RspConnection {
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
+  #cancelled: UserError | undefined;
   /** Called once: the VM ended, or the connection is of no use any more. Not after `close`. */
   onEnd: (end: ExitStatus | SessionError) => void = () => undefined;
 
   private constructor(
     private readonly socket: Socket,
     readonly where: string,
-    private readonly patience: Patience,
+    private patience: Patience,
   ) {
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
@@ -111,13 +117,27 @@ export class RspConnection {
   }
 
   async askBytes(request: string | Uint8Array): Promise<Uint8Array> {
+    if (this.#cancelled) throw this.#cancelled;
+    return this.#request(request);
+  }
+
+  async #request(request: string | Uint8Array): Promise<Uint8Array> {
     const packet = typeof request === 'string' ? bytesOf(request) : request;
     return this.#exchange(packet, { after: this.patience.answer, error: () => this.#silent(packet) });
   }
 
-  /** Makes a request that must be granted: anything but OK is a TargetError that says `what`. */
+  /** Why the guest has stopped: the answer to `?`, a stop reply. */
+  async askStop(): Promise<string> {
+    if (this.#cancelled) throw this.#cancelled;
+    const request = bytesOf('?');
+    const timeout = { after: this.patience.answer, error: () => this.#silent(request) };
+    return textOf(await this.#exchange(request, timeout, undefined, true));
+  }
+
+  /** Makes a request that must be granted: anything but OK is a TargetError that says `what`. Also after
+   *  `cancel`: it may undo something. */
   async command(request: string | Uint8Array, what: string): Promise<void> {
-    const answer = await this.ask(request);
+    const answer = textOf(await this.#request(request));
     if (answer !== 'OK') throw refusal(what, answer);
   }
 
@@ -125,7 +145,7 @@ export class RspConnection {
   async run(request: string): Promise<string> {
     this.#isRunning = true;
     try {
-      return textOf(await this.#exchange(bytesOf(request), undefined, isOutput));
+      return textOf(await this.#exchange(bytesOf(request), undefined, isOutput, true));
     } finally {
       this.#isRunning = false;
       clearTimeout(this.#timer);
@@ -134,6 +154,7 @@ export class RspConnection {
 
   /** A monitor command's output (`qRcmd`); undefined when the stub has no monitor, or it does not know the command. */
   async monitor(command: string): Promise<string | undefined> {
+    if (this.#cancelled) throw this.#cancelled;
     const request = bytesOf(`qRcmd,${Buffer.from(command).toString('hex')}`);
     let output = '';
     const takeOutput = (data: Uint8Array): boolean => {
@@ -145,6 +166,20 @@ export class RspConnection {
     return textOf(await this.#exchange(request, timeout, takeOutput)) === 'OK' ? output : undefined;
   }
 
+  /** The attach is given up: what is asked now may still be answered, for a short while; nothing more is asked until
+   *  `leave`. */
+  cancel(): void {
+    this.#cancelled = new UserError('attach: cancelled.');
+    const answer = Math.min(this.patience.answer, shortPatience);
+    this.patience = { connect: answer, answer };
+    this.#waiting?.limit(answer);
+  }
+
+  /** What is asked after `cancel` lets go of the guest. */
+  leave(): void {
+    this.#cancelled = undefined;
+  }
+
   /** Asks the stub to stop the guest that runs; harmless when it does not. */
   interrupt(): void {
     if (!this.#isRunning || this.#lost || this.#closed) return;
@@ -153,16 +188,21 @@ export class RspConnection {
     this.#timer = setTimeout(() => this.#fail(this.#silent(Uint8Array.of(INTERRUPT))), this.patience.answer);
   }
 
-  /** Has the stub end the VM; resolves when it has closed the connection, or after a while. */
+  /** Has the stub end the VM, which closes the connection. SessionError when that does not come. */
   kill(): Promise<void> {
-    if (!this.isOpen) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, this.patience.answer);
+    if (!this.isOpen) return Promise.reject(this.#lost ?? closed());
+    const packet = bytesOf('k');
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const failure = this.#silent(packet);
+        reject(failure);
+        this.#fail(failure);
+      }, this.patience.answer);
       this.socket.once('close', () => {
         clearTimeout(timer);
         resolve();
       });
-      this.socket.write(encodePacket(bytesOf('k')));
+      this.socket.write(encodePacket(packet));
     });
   }
 
@@ -190,18 +230,21 @@ export class RspConnection {
     return new SessionError(`The remote stub at ${this.where} does not answer ${what}.`);
   }
 
-  /** Sends a request and waits for the first packet behind it that `passes` does not pass over. */
+  /** Sends a request and waits for the first packet behind it that `passes` does not pass over. Unless `isForStop`, stop
+   *  replies are no answers. */
   #exchange(
     data: Uint8Array,
     timeout: Timeout | undefined,
     passes: (data: Uint8Array) => boolean = () => false,
+    isForStop = false,
   ): Promise<Uint8Array> {
     if (this.#lost) return Promise.reject(this.#lost);
     if (this.#closed) return Promise.reject(closed());
     if (this.#waiting) throw new Error('two requests to a stub at once');
     const packet = encodePacket(data);
     return new Promise((resolve, reject) => {
-      const timer = timeout && setTimeout(() => this.#fail(timeout.error()), timeout.after);
+      const start = (after: number) => timeout && setTimeout(() => this.#fail(timeout.error()), after);
+      let timer = timeout && start(timeout.after);
       const settle = (action: () => void): void => {
         clearTimeout(timer);
         this.#waiting = undefined;
@@ -211,6 +254,11 @@ export class RspConnection {
         packet,
         attemptsLeft: attempts,
         isAcknowledged: !this.#acknowledges,
+        isForStop,
+        limit: (milliseconds) => {
+          clearTimeout(timer);
+          timer = start(milliseconds);
+        },
         take: (answer) => {
           if (!passes(answer)) settle(() => resolve(answer));
         },
@@ -229,8 +277,8 @@ export class RspConnection {
         else this.#acknowledged(received.kind === 'acknowledged');
       }
     } catch (error) {
-      if (!(error instanceof SessionError)) throw error;
-      this.#fail(error);
+      // Here nobody would catch it: also what is a bug ends this connection, and not the process.
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -245,13 +293,11 @@ export class RspConnection {
   #packet(data: Uint8Array): void {
     if (this.#acknowledges) this.socket.write('+');
     const waiting = this.#waiting;
-    if (waiting?.isAcknowledged) {
-      waiting.take(data);
-      return;
-    }
-    // Nobody asked: the VM ended, or the guest stopped while the connection was made.
-    const reply = parseStopReply(textOf(data));
+    // No other answer looks like a stop reply; only of those that are to come is one asked for.
+    const reply = waiting?.isForStop && waiting.isAcknowledged ? undefined : parseStopReply(textOf(data));
+    // Nobody asked for it: the VM ended, or the guest stopped while the connection was made, or late.
     if (reply?.kind === 'exited') this.#end(reply.status);
+    else if (!reply && waiting?.isAcknowledged) waiting.take(data);
   }
 
   #damaged(): void {

@@ -53,7 +53,7 @@ export class GuestMemory {
     };
   }
 
-  get hasPhysical(): boolean {
+  get #hasPhysical(): boolean {
     return this.stub.memory.length > 0;
   }
 
@@ -116,7 +116,7 @@ export class GuestMemory {
   }
 
   async #isWalkable(vcpu: Vcpu): Promise<boolean> {
-    return this.hasPhysical && (await this.#regime(vcpu)) !== undefined;
+    return this.#hasPhysical && (await this.#regime(vcpu)) !== undefined;
   }
 
   /** Whose registers translate for a vCPU; undefined for regimes that are not known here. */
@@ -179,7 +179,7 @@ export class GuestMemory {
   }
 
   async #enterPhysical(address: Gpa, length: number, needsWriting: boolean): Promise<void> {
-    if (!this.hasPhysical) {
+    if (!this.#hasPhysical) {
       throw new MemoryFault('physical', address, 'the remote stub cannot access memory by physical address');
     }
     const count = memoryFrom(this.stub.memory, address, length, needsWriting);
@@ -201,7 +201,7 @@ export class GuestMemory {
     length: number,
     access: (at: bigint, offset: number, size: number) => Promise<void>,
   ): Promise<void> {
-    if (this.#isPhysical === undefined && this.hasPhysical) await this.#setPhysical(false);
+    if (this.#isPhysical === undefined && this.#hasPhysical) await this.#setPhysical(false);
     await this.leavePhysical();
     await this.threads.select(vcpu);
     for (let offset = 0; offset < length; ) {

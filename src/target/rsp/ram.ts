@@ -17,8 +17,8 @@ export interface MemoryRange {
 //     0000000040000000-000000004bffffff (prio 0, ram): mach-virt.ram
 /** The memory in `info mtree -f` (QEMU softmmu/memory.c, mtree_print_flatview). Empty when it cannot be understood. */
 export function memoryIn(text: string): readonly MemoryRange[] {
-  const view = text.split(/^FlatView\b.*$/m).find((each) => /^\s*AS "memory",/m.test(each)) ?? '';
-  return [...view.matchAll(/^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio [^,]*, (?:nv-)?(ram|rom|romd)\):/gim)].map(
+  const view = text.split(/^FlatView\b.*$/m).find((each) => /^[ \t]*AS "memory",/m.test(each)) ?? '';
+  return [...view.matchAll(/^[ \t]*([0-9a-f]{16})-([0-9a-f]{16}) \(prio [^,\n]*, (?:nv-)?(ram|rom|romd)\):/gim)].map(
     ([, first, last, kind]) => ({
       start: BigInt(`0x${first}`),
       end: BigInt(`0x${last}`) + 1n,

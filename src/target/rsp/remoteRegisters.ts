@@ -19,12 +19,13 @@ export class RemoteRegisters {
 
   constructor(
     readonly catalogue: readonly RegisterEntry[],
+    /** All that the stub has, also those that the catalogue leaves out: they have their places in `g`. */
+    remotes: readonly RemoteRegister[],
     private readonly connection: RspConnection,
     private readonly threads: Threads,
   ) {
     this.#byName = new Map(catalogue.map((entry) => [entry.name, entry]));
-    const remotes = new Map(catalogue.map(({ remote }) => [remote.number, remote]));
-    this.#ordered = [...remotes.values()].sort((a, b) => a.number - b.number);
+    this.#ordered = [...remotes].sort((a, b) => a.number - b.number);
   }
 
   has(name: string): boolean {

@@ -2,12 +2,13 @@
 
 import { aarch64 } from '../../arch/aarch64/aarch64.ts';
 import { exclusiveSequence, isLoadExclusive, longestSequence } from '../../arch/aarch64/exclusive.ts';
+import { brkImmediate, decodeWord } from '../../arch/aarch64/instructions.ts';
 import { isAArch32, Pstate } from '../../arch/aarch64/pstate.ts';
 import { insteadOfStep } from '../../arch/aarch64/step.ts';
 import type { Stretch } from '../../arch/aarch64/stretch.ts';
 import type { RegisterDescription, RegisterValues } from '../../arch/architecture.ts';
 import { Gva, hex } from '../../base/address.ts';
-import { SessionError, TargetError } from '../../base/errors.ts';
+import { messageOf, SessionError, TargetError } from '../../base/errors.ts';
 import type { PhysicalMemory, VirtualMemory } from '../../base/memory.ts';
 import type {
   Capabilities,
@@ -31,6 +32,8 @@ import { Threads } from './threads.ts';
 
 const generalNames = aarch64.generalRegisters.map(({ name }) => name);
 
+const untold: ExitStatus = { code: undefined, signal: undefined };
+
 interface Standing {
   readonly pc: Gva;
   readonly watch: boolean;
@@ -50,6 +53,8 @@ export class RspTarget implements Target {
   #interrupted = false;
   #ended: ExitStatus | undefined;
   #detached = false;
+  #isKilling = false;
+  /** What is under way, with the failure that it ends with. */
   #pending: Promise<unknown> | undefined;
   #settleExit: { resolve(status: ExitStatus): void; reject(error: SessionError): void };
 
@@ -60,7 +65,7 @@ export class RspTarget implements Target {
     readonly capabilities: Capabilities,
   ) {
     this.#threads = new Threads(stub, connection);
-    this.#registers = new RemoteRegisters(stub.registers, connection, this.#threads);
+    this.#registers = new RemoteRegisters(stub.registers, stub.remotes, connection, this.#threads);
     this.#memory = new GuestMemory(stub, connection, this.#threads, this.#registers);
     this.#points = new RspStopPoints(connection, capabilities);
     this.#settleExit = { resolve: () => undefined, reject: () => undefined };
@@ -70,9 +75,11 @@ export class RspTarget implements Target {
     // Whoever waits for it hears of it; nobody has to.
     this.exited.catch(() => undefined);
     connection.onEnd = (end) => {
-      if (this.#detached || this.#ended) return;
-      if (end instanceof SessionError) this.#settleExit.reject(end);
-      else this.#end(end);
+      if (this.#ended) return;
+      // What a stub tells of an end that it was asked for is no status.
+      if (!(end instanceof SessionError)) this.#end(this.#isKilling ? untold : end);
+      // Whoever lets go of the guest hears of it there.
+      else if (!this.#detached) this.#settleExit.reject(end);
     };
   }
 
@@ -136,7 +143,6 @@ export class RspTarget implements Target {
   setTrapFilter(): void {}
 
   interrupt(): void {
-    if (this.#pending === undefined) return;
     this.#interrupted = true;
     this.connection.interrupt();
   }
@@ -167,17 +173,32 @@ export class RspTarget implements Target {
     const pc = await this.#pc(vcpu);
     if (pc !== standing.pc) return [];
     if (!standing.watch && this.#points.executionAt(pc).length === 0) return [];
-    const events = (await this.#stepOne(vcpu, standing.watch)).filter(({ kind }) => kind !== 'step');
+    const events = (await this.#keeping(vcpu, standing, standing.watch)).filter(({ kind }) => kind !== 'step');
     // Nobody hears of the step: a stop point behind it is still to be reported.
     if (events.length === 0) this.#standing.delete(vcpu);
-    await this.#keep(vcpu, standing, events);
     return events;
   }
 
-  /** Interrupted before the instruction executed: the stop point there has been reported all the same. */
-  async #keep(vcpu: Vcpu, standing: Standing, events: readonly StopEvent[]): Promise<void> {
-    if (!events.some(({ kind }) => kind === 'interrupted')) return;
-    if ((await this.#pc(vcpu)) === standing.pc) this.#standing.set(vcpu, standing);
+  /** Steps a vCPU. Where that is interrupted, or fails, before the instruction executed, the stop point there has been
+   *  reported all the same. */
+  async #keeping(vcpu: Vcpu, standing: Standing | undefined, isUnwatched: boolean): Promise<readonly StopEvent[]> {
+    let isDone = false;
+    try {
+      const events = await this.#stepOne(vcpu, isUnwatched);
+      isDone = !events.some(({ kind }) => kind === 'interrupted');
+      return events;
+    } finally {
+      if (!isDone && standing && this.connection.isOpen && !this.#ended) await this.#keep(vcpu, standing);
+    }
+  }
+
+  async #keep(vcpu: Vcpu, standing: Standing): Promise<void> {
+    try {
+      if ((await this.#pc(vcpu)) === standing.pc) this.#standing.set(vcpu, standing);
+    } catch (error) {
+      // What made the step fail is what there is to say.
+      if (!(error instanceof TargetError || error instanceof SessionError)) throw error;
+    }
   }
 
   step(vcpu: Vcpu): Promise<readonly StopEvent[]> {
@@ -188,9 +209,7 @@ export class RspTarget implements Target {
     const standing = this.#standing.get(vcpu);
     this.#standing.delete(vcpu);
     const isWatched = standing?.watch === true && standing.pc === (await this.#pc(vcpu));
-    const events = await this.#stepOne(vcpu, isWatched);
-    if (standing) await this.#keep(vcpu, standing, events);
-    return events;
+    return this.#keeping(vcpu, standing, isWatched);
   }
 
   /** One instruction of one vCPU, or an exclusive sequence as one. `isUnwatched`: with the watchpoints off. */
@@ -220,24 +239,59 @@ export class RspTarget implements Target {
     isUnwatched: boolean,
   ): Promise<StopEvent | undefined> {
     if (sequence !== undefined && this.#losesReservations(sequence.exits.length)) {
-      const reply = await this.#move(sequence.exits.map(Gva), this.#threads.continueOne(vcpu));
-      return this.#explain(reply, vcpu);
+      return this.#moveOne(vcpu, pc, sequence.exits.map(Gva), async () => this.#threads.continueOne(vcpu));
     }
-    let isRepeated = false;
     for (let [left, at] = [longestSequence, pc]; ; left--) {
-      const reply = await this.#move(isUnwatched ? 'none' : 'watches', await this.#threads.stepOne(vcpu));
-      const event = await this.#explain(reply, vcpu);
-      if (!event) continue;
-      // A stop that the stub still had from before, or a branch to itself, which can as well be taken twice.
-      if (event.kind === 'step' && event.pc === at && !isRepeated) {
-        isRepeated = true;
-        continue;
-      }
+      const points = isUnwatched ? 'none' : 'watches';
+      const event = await this.#moveOne(vcpu, at, points, () => this.#threads.stepOne(vcpu));
       const isWithin =
         sequence !== undefined && event.kind === 'step' && event.pc - pc < sequence.length && event.pc > pc;
       if (!isWithin || left <= 0) return event;
       at = event.pc;
     }
+  }
+
+  /** Lets one vCPU, which stands at `at`, step or run to the breakpoints at `points`. Again where the stub told of a stop from
+   *  before: of several vCPUs that arrive at once it reports one, and the others when they are not to run. */
+  async #moveOne(
+    vcpu: Vcpu,
+    at: bigint,
+    points: 'watches' | 'none' | readonly Gva[],
+    packet: () => Promise<string>,
+  ): Promise<StopEvent> {
+    for (let left = this.vcpus.length; ; left--) {
+      const reply = await this.#move(points, await packet());
+      const isOther = this.#isOfAnother(reply, vcpu);
+      if (isOther) {
+        const pc = await this.#pc(vcpu);
+        if (typeof points === 'string' ? pc !== at : points.includes(pc)) {
+          // It has got there all the same, and its own stop is still to come.
+          this.#unfinished.add(vcpu);
+          return { kind: 'step', vcpu, pc };
+        }
+      } else {
+        const event = await this.#explain(reply, vcpu);
+        const isStill = event?.kind === 'step' && event.pc === at && !(await this.#mayStay(vcpu, at));
+        if (event && !isStill) return event;
+      }
+      if (left > 0) continue;
+      if (isOther) throw new SessionError(`The remote stub does not step vCPU ${vcpu}: it tells of others.`);
+      throw new TargetError(`vCPU ${vcpu} does not get on from ${hex(at)}.`);
+    }
+  }
+
+  /** Whether a stop of a vCPU that was not to run is told. */
+  #isOfAnother(reply: StopReply, stepped: Vcpu): boolean {
+    if (reply.kind === 'exited' || reply.signal !== Signal.trap || reply.thread === undefined) return false;
+    return this.vcpus.length > 1 && this.#threads.of(reply.thread) !== stepped;
+  }
+
+  /** Whether the instruction at `pc` can lead to itself. */
+  async #mayStay(vcpu: Vcpu, pc: bigint): Promise<boolean> {
+    const [word] = await this.#instructionsAt(vcpu, pc, 1);
+    if (word === undefined || isAArch32(await this.#registers.one(vcpu, 'pstate'))) return true;
+    const { kind, displacement = 0n } = decodeWord(word);
+    return kind !== 'other' && displacement === 0n;
   }
 
   /** Whether an exclusive sequence is to be run to breakpoints where it is left. An emulator that holds interrupts off in its
@@ -288,9 +342,9 @@ export class RspTarget implements Target {
   async #lift(): Promise<void> {
     const vcpu = this.vcpus[0] ?? 0;
     await this.#points.lift(async (address) => {
-      const [word = 0] = await this.#instructionsAt(vcpu, address, 1);
-      // BRK, whatever its immediate (Arm ARM, C6.2 BRK): stubs choose their own.
-      return (word & 0xffe0_001f) >>> 0 === 0xd420_0000;
+      const [word] = await this.#instructionsAt(vcpu, address, 1);
+      // BRK, whatever its immediate: stubs choose their own. Where nothing can be read it may be there still.
+      return word === undefined || brkImmediate(word) !== undefined;
     });
   }
 
@@ -309,7 +363,6 @@ export class RspTarget implements Target {
     if (reply.kind === 'exited') return { kind: 'exited', status: reply.status };
     const { signal, thread, watch } = reply;
     const isTrap = signal === Signal.trap;
-    // Only one vCPU runs in a step: what is told of another is from before.
     const isStep = isTrap && watch === undefined && stepped !== undefined;
     const told = thread === undefined || isStep ? stepped : this.#threads.of(thread);
     const vcpu = told ?? this.vcpus[0] ?? 0;
@@ -345,33 +398,51 @@ export class RspTarget implements Target {
   }
 
   async detach(): Promise<void> {
-    if (this.#detached || this.#ended) return;
+    // That the connection is lost was told by `exited`.
+    if (this.#detached || this.#ended || !this.connection.isOpen) return;
     this.#detached = true;
-    while (this.#pending !== undefined) {
-      this.interrupt();
-      await this.#pending;
-    }
-    if (!this.connection.isOpen) return;
+    let failure = await this.#settle();
+    if (this.#ended) return;
     const { process, sstepBefore } = this.stub;
-    try {
-      await this.#memory.leavePhysical();
-      if (sstepBefore !== undefined) await setSstep(this.connection, sstepBefore);
-      await this.connection.command(process === undefined ? 'D' : `D;${process}`, 'Cannot detach');
-    } finally {
-      this.connection.close();
-    }
+    // Of what fails, nothing keeps the guest from being let go.
+    const steps = [
+      () => this.#memory.leavePhysical(),
+      async () => {
+        if (sstepBefore === undefined || (await setSstep(this.connection, sstepBefore))) return;
+        throw new TargetError('Cannot detach: the remote stub does not take back its flags of steps.');
+      },
+      () => this.connection.command(process === undefined ? 'D' : `D;${process}`, 'Cannot detach'),
+    ];
+    for (const step of steps) await step().catch((error: unknown) => (failure ??= error));
+    this.connection.close();
+    if (failure !== undefined && !this.#ended) throw asSessionError(failure);
   }
 
   async kill(): Promise<void> {
     if (this.#detached || this.#ended) return;
     this.#detached = true;
+    await this.#settle();
+    if (this.#ended) return;
+    this.#isKilling = true;
+    try {
+      // It has no answer but the end of the VM (GDB manual, E.2, `k`).
+      await this.connection.kill();
+    } catch (error) {
+      if (this.#ended) return;
+      this.#settleExit.reject(asSessionError(error));
+      throw error;
+    }
+    this.#end(untold);
+  }
+
+  /** Ends what is under way. Returns how that failed, if what was in the guest may have been left there. */
+  async #settle(): Promise<unknown> {
+    let failure: unknown;
     while (this.#pending !== undefined) {
       this.interrupt();
-      await this.#pending;
+      failure = await this.#pending;
     }
-    // It has no answer but the end of the VM, of which the status is not told (GDB manual, E.2, `k`).
-    await this.connection.kill();
-    this.#end({ code: undefined, signal: undefined });
+    return failure instanceof TargetError ? undefined : failure;
   }
 
   #end(status: ExitStatus): void {
@@ -386,11 +457,10 @@ export class RspTarget implements Target {
       if (this.#ended === undefined) throw failure;
       return [{ kind: 'exited', status: this.#ended } as const];
     });
-    const settled = run.then(
+    this.#pending = run.then(
       () => undefined,
-      () => undefined,
+      (failure: unknown) => failure,
     );
-    this.#pending = settled;
     try {
       return await run;
     } finally {
@@ -399,3 +469,6 @@ export class RspTarget implements Target {
     }
   }
 }
+
+const asSessionError = (failure: unknown): SessionError =>
+  failure instanceof SessionError ? failure : new SessionError(messageOf(failure), { cause: failure });

@@ -38,12 +38,16 @@ export class RspStopPoints {
     private readonly budget: Budget,
   ) {}
 
-  /** Precondition of both: none is planted. The point is tried: put in and taken out again. */
+  /** Precondition of both: none is planted. The point is tried: put in and taken out again. Of hardware points the stub may
+   *  have less than the vCPU: the others of the kind are in meanwhile. */
   async insert(point: StopPoint): Promise<StopPointId> {
     const entry = { point, places: this.#placesOf(point) };
     this.#checkBudget(entry);
     try {
-      for (const place of entry.places) await this.#put(place);
+      const others = [...this.#entries.values()].filter(
+        (other) => point.kind !== 'software' && other.point.kind === point.kind,
+      );
+      for (const place of new Set([...others, entry].flatMap(({ places }) => places))) await this.#put(place);
     } finally {
       await this.#liftAll();
     }

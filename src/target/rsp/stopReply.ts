@@ -4,7 +4,7 @@ import { Gva } from '../../base/address.ts';
 import type { ExitStatus } from '../target.ts';
 
 /** GDB's own numbers of signals (include/gdb/signals.def), whatever the stub's system has. */
-export const Signal = { none: 0, int: 2, quit: 3, trap: 5 } as const;
+export const Signal = { int: 2, trap: 5 } as const;
 
 export type StopReply =
   | {

@@ -4,7 +4,7 @@ import { UserError } from '../../base/errors.ts';
 import { type RspConnection, refusal } from './connection.ts';
 import { type MemoryRange, memoryIn } from './ram.ts';
 import { type RegisterEntry, registerEntries, standardRegisters } from './registerMap.ts';
-import { readTargetDescription } from './targetDescription.ts';
+import { type RemoteRegister, readTargetDescription } from './targetDescription.ts';
 
 /** GDB manual, E.4 "General Query Packets", qSupported. */
 const offer = 'qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+;xmlRegisters=aarch64';
@@ -16,6 +16,8 @@ export interface Stub {
   /** As the stub names them, in the order it lists them: a vCPU is an index here. */
   readonly threads: readonly string[];
   readonly registers: readonly RegisterEntry[];
+  /** As it describes them. */
+  readonly remotes: readonly RemoteRegister[];
   /** Characters in a packet that the stub takes. */
   readonly packetSize: number;
   /** Threads are told apart by their actions. Without it a stub decides for itself who runs beside one that steps. */
@@ -31,35 +33,43 @@ export interface Stub {
   readonly process: string | undefined;
 }
 
+/** What the negotiation found to be undone when it comes to nothing. */
+export interface Changes {
+  sstepBefore: string | undefined;
+  process: string | undefined;
+}
+
 /** Packets of a stub that does not say how large they may be. */
 const usualPacketSize = 400;
 const largestPacketSize = 0x10000;
 const mostThreads = 4096;
 
 /** UserError when the guest behind the stub cannot be debugged. Ends stopped. */
-export async function negotiate(connection: RspConnection): Promise<Stub> {
+export async function negotiate(connection: RspConnection, changes: Changes): Promise<Stub> {
   const features = featuresIn(await connection.greet(offer));
   if (features.has('QStartNoAckMode') && (await connection.ask('QStartNoAckMode')) === 'OK') {
     connection.stopAcknowledging();
   }
   const packetSize = Number.parseInt(features.get('PacketSize') ?? '', 16);
-  const registers = await findRegisters(connection, features.has('qXfer:features:read'), packetSize);
+  const remotes = await findRegisters(connection, features.has('qXfer:features:read'), packetSize);
   // A stub that let the guest run until now stops it for this.
-  const status = await connection.ask('?');
+  const status = await connection.askStop();
   if (/^[WX]/.test(status)) throw new UserError(`attach: the VM behind ${connection.where} has ended already.`);
   const threads = await findThreads(connection);
+  changes.process = /^p([0-9a-f]+)\./i.exec(threads[0] ?? '')?.[1];
   const actions = (await connection.ask('vCont?')).split(';');
-  const sstep = await holdInterrupts(connection);
+  const sstep = await holdInterrupts(connection, changes);
   return {
     threads,
-    registers,
+    registers: registerEntries(remotes),
+    remotes,
     packetSize:
       Number.isFinite(packetSize) && packetSize > 0 ? Math.min(packetSize, largestPacketSize) : usualPacketSize,
     hasVCont: actions[0] === 'vCont' && actions.includes('c') && actions.includes('s'),
     hasBinaryWrite: (await connection.ask('X0,0:')) === 'OK',
     ...sstep,
     memory: await findMemory(connection),
-    process: /^p([0-9a-f]+)\./i.exec(threads[0] ?? '')?.[1],
+    process: changes.process,
   };
 }
 
@@ -77,7 +87,7 @@ async function findRegisters(
   connection: RspConnection,
   isDescribed: boolean,
   packetSize: number,
-): Promise<readonly RegisterEntry[]> {
+): Promise<readonly RemoteRegister[]> {
   if (!isDescribed) {
     const length = standardRegisters.slice(0, 34).reduce((sum, { bytes }) => sum + bytes, 0);
     const general = await connection.ask('g');
@@ -86,7 +96,7 @@ async function findRegisters(
         `attach: the stub at ${connection.where} neither describes its registers nor has those of an aarch64 CPU.`,
       );
     }
-    return registerEntries(standardRegisters);
+    return standardRegisters;
   }
   const { architecture, registers } = await readTargetDescription((annex) =>
     readObject(connection, 'features', annex, packetSize),
@@ -103,7 +113,7 @@ async function findRegisters(
       `attach: the stub at ${connection.where} has no register ${missing.join(', ')} as aarch64 has it.`,
     );
   }
-  return entries;
+  return registers;
 }
 
 /** Bytes of an object at most: QEMU describes some hundred registers in 30 KB. */
@@ -140,8 +150,9 @@ async function findThreads(connection: RspConnection): Promise<readonly string[]
     answer !== '';
     answer = await connection.ask('qsThreadInfo')
   ) {
-    if (!answer.startsWith('m') || threads.length > mostThreads) break;
-    threads.push(...answer.slice(1).split(',').filter(isThread));
+    const found = answer.startsWith('m') ? answer.slice(1).split(',').filter(isThread) : [];
+    if (found.length === 0 || threads.length > mostThreads) break;
+    for (const thread of found) threads.push(thread);
   }
   // A stub without threads has one vCPU, which `0`, any thread, names.
   return threads.length > 0 ? [...new Set(threads)] : ['0'];
@@ -154,18 +165,24 @@ export const threadKey = (thread: string): string => thread.toLowerCase().replac
 
 async function holdInterrupts(
   connection: RspConnection,
+  changes: Changes,
 ): Promise<Pick<Stub, 'stepsWithoutInterrupts' | 'sstepBefore'>> {
   const bits = await connection.ask('qqemu.sstepbits');
   const known = new Map(
-    [...bits.matchAll(/([A-Z]+)=([0-9a-f]+)/gi)].map(([, name, bit]) => [name, Number.parseInt(bit ?? '', 16)]),
+    bits.split(',').map((each) => {
+      const [name = '', bit = ''] = each.split('=');
+      return [name, Number.parseInt(bit, 16)];
+    }),
   );
   if (known.get('NOIRQ') !== Sstep.noInterrupts) return { stepsWithoutInterrupts: false, sstepBefore: undefined };
   const timers = known.get('NOTIMER') === Sstep.noTimers ? Sstep.noTimers : 0;
   const wanted = Sstep.enable | Sstep.noInterrupts | timers;
   const before = await connection.ask('qqemu.sstep');
   if (Number(before) === wanted) return { stepsWithoutInterrupts: true, sstepBefore: undefined };
+  changes.sstepBefore = before.replace(/^0x/, '');
   const isSet = await setSstep(connection, wanted.toString(16));
-  return { stepsWithoutInterrupts: isSet, sstepBefore: isSet ? before.replace(/^0x/, '') : undefined };
+  if (!isSet) changes.sstepBefore = undefined;
+  return { stepsWithoutInterrupts: isSet, sstepBefore: changes.sstepBefore };
 }
 
 /** Releases of QEMU differ in the character in front of the value. */
