@@ -42,7 +42,7 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.commands.registerCommand('kvm.exportSessionLog', () => log.export()),
     reports.register(),
     vscode.commands.registerCommand('kvm.checkMachine', async () =>
-      reports.show('This Machine.md', machineReport(await checkMachine(thisMachine()))),
+      reports.show('This Machine.md', machineReport(await checkMachine(thisMachine(vscodeWorkbench.folders())))),
     ),
     demo,
     vscode.commands.registerCommand('kvm.openDemo', () => demo.open()),
