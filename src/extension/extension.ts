@@ -39,6 +39,7 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.commands.registerCommand('kvm.pickVmm', pickPid),
     vscode.commands.registerCommand('kvm.attach', attach),
     vscode.debug.registerDebugAdapterTrackerFactory('kvm', log),
+    vscode.debug.registerDebugAdapterTrackerFactory('kvm', demo.slot),
     vscode.commands.registerCommand('kvm.exportSessionLog', () => log.export()),
     reports.register(),
     vscode.commands.registerCommand('kvm.checkMachine', async () =>
