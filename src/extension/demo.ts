@@ -38,7 +38,11 @@ export class Demo {
   async open(): Promise<void> {
     const folder = await this.#attempt(async (step, signal) => {
       const prepared = await this.#program.prepare(step, signal);
-      return makeDemoFolder(this.#folder, prepared);
+      try {
+        return await makeDemoFolder(this.#folder, prepared);
+      } catch (error) {
+        throw new LabError(`its folder cannot be made.\n${error instanceof Error ? error.message : error}`);
+      }
     }, 'KVM Debug: preparing the demo');
     if (folder === undefined) return;
     if (this.#workbench.folders().includes(folder)) {

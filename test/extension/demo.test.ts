@@ -158,6 +158,11 @@ describe('the demo', () => {
     const workbench = new ScriptedWorkbench();
     await new Demo(workbench, lab({ failure: 'apt said no\nE: its output' }), folder()).open();
     assert.deepEqual(workbench.failures, [['The demo cannot go on: apt said no', 'E: its output']]);
+    const blocked = new ScriptedWorkbench();
+    writeFileSync(join(scratch, 'file'), '');
+    await new Demo(blocked, lab(), join(scratch, 'file/demo')).open();
+    assert.equal(blocked.failures[0]?.[0], 'The demo cannot go on: its folder cannot be made.');
+    assert.match(blocked.failures[0]?.[1] ?? '', /ENOTDIR/);
     const cancelled = new ScriptedWorkbench({ cancelsAt: 'step of prepare' });
     await new Demo(cancelled, lab(), folder()).open();
     assert.deepEqual([cancelled.failures, cancelled.confirmed], [[], []]);
