@@ -1,7 +1,7 @@
 // The configurations that are offered: for a new launch.json, in the list of the Run view, and at F5 without a launch.json.
 import { relative, sep } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
-import { type Architecture, imageOf, type KernelBuild, type KernelTree } from './kernelTree.ts';
+import { type Architecture, imageOf, isDebugged, type KernelBuild, type KernelTree } from './kernelTree.ts';
 import type { VmmKind } from './programs.ts';
 
 /** The device behind the console that the adapter asks each VMM for. kvmtool has a 16550 everywhere; QEMU's `virt` board
@@ -49,7 +49,8 @@ export const attachConfiguration = (pid: number | string, name = 'Attach to a VM
 /** Configurations for the kernels in a folder, with paths that begin with ${workspaceFolder}: one to launch each that is
  *  complete, and one to attach. */
 export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
-  const complete = tree.builds.filter(isBootable).filter((build) => build.vmlinux !== undefined);
+  const builds = tree.builds.filter(isDebugged);
+  const complete = builds.filter(isBootable).filter((build) => build.vmlinux !== undefined);
   const launches = complete.map((build) => {
     const place = relative(tree.folder, build.folder) || '.';
     const name = complete.length > 1 ? `Debug guest kernel (${place})` : undefined;
@@ -57,7 +58,7 @@ export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'
     const paths = { image: inWorkspace(tree, image), vmlinux: vmlinux && inWorkspace(tree, vmlinux), architecture };
     return launchConfiguration(paths, vmm, name);
   });
-  const vmlinux = tree.builds.find((build) => build.vmlinux !== undefined)?.vmlinux;
+  const vmlinux = builds.find((build) => build.vmlinux !== undefined)?.vmlinux;
   const attach = attachConfiguration(pickedPid);
   return [...launches, vmlinux === undefined ? attach : { ...attach, symbols: inWorkspace(tree, vmlinux) }];
 }
@@ -66,7 +67,7 @@ export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'
 export function initialConfigurations(tree: KernelTree | undefined, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
   const offered = tree === undefined ? [] : offeredConfigurations(tree, vmm);
   if (offered.some(({ request }) => request === 'launch')) return offered;
-  const [build] = tree?.builds ?? [];
+  const [build] = tree?.builds.filter(isDebugged) ?? [];
   const architecture = build?.architecture ?? 'arm64';
   // Where something is built, the rest will be beside it.
   const place = (tree && build && relative(tree.folder, build.folder)) || '';

@@ -54,12 +54,18 @@ describe('configurations that are offered', () => {
     ]);
   });
 
-  it('fit the architecture of the kernel', async () => {
+  it('are none for kernels of architectures that are not debugged', async () => {
     folder.vmlinux('vmlinux', 62);
     folder.write('arch/x86/boot/bzImage');
-    const [launch] = initialConfigurations(await tree());
-    assert.equal(launch?.kernel, `${workspaceFolder}/arch/x86/boot/bzImage`);
-    assert.equal(launch?.params, 'console=ttyS0');
+    assert.deepEqual(offeredConfigurations(await tree()), [attach]);
+    const [launch] = initialConfigurations(await tree(), 'qemu');
+    assert.equal(launch?.kernel, `${workspaceFolder}/arch/arm64/boot/Image`);
+    assert.equal(launch?.params, 'console=ttyAMA0');
+    folder.build('out');
+    assert.deepEqual(
+      offeredConfigurations(await tree()).map(({ symbols }) => symbols),
+      [`${workspaceFolder}/out/vmlinux`, `${workspaceFolder}/out/vmlinux`],
+    );
   });
 
   it('name the usual files in a new launch.json where nothing is built', async () => {
