@@ -3,6 +3,7 @@ import { relative, sep } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
 import { type Architecture, imageOf, isDebugged, type KernelBuild, type KernelTree } from './kernelTree.ts';
 import type { VmmKind } from './programs.ts';
+import type { PickedVm } from './vmmPicker.ts';
 
 /** The device behind the console that the adapter asks each VMM for. kvmtool has a 16550 everywhere; QEMU's `virt` board
  *  has a PL011. */
@@ -45,6 +46,15 @@ export const attachConfiguration = (pid: number | string, name = 'Attach to a VM
   name,
   pid,
 });
+
+/** For what the user has picked, by its name where it has one. */
+export function pickedConfiguration(picked: PickedVm): DebugConfiguration {
+  if (picked.remote !== undefined) {
+    return { type: 'kvm', request: 'attach', name: `Attach to ${picked.remote}`, remote: picked.remote };
+  }
+  const { pid, vmm } = picked;
+  return attachConfiguration(pid, vmm && `Attach to ${vmm.name ?? vmm.vmm}`);
+}
 
 /** Configurations for the kernels in a folder, with paths that begin with ${workspaceFolder}: one to launch each that is
  *  complete, and one to attach. */

@@ -121,8 +121,11 @@ export class MissingFields {
       return isSet(configuration.symbols) ? configuration : this.#treeSymbols(folder, configuration);
     }
     if (!isSet(configuration.pid) || configuration.pid === '') {
-      const picked = await this.#workbench.pickVmm();
-      return picked && this.#attach(folder, { ...configuration, pid: picked.pid });
+      const picked = await this.#workbench.pickVmm({ takesRemote: true });
+      if (picked === undefined) return undefined;
+      const { pid: _none, ...rest } = configuration;
+      const { pid, remote } = picked;
+      return this.#attach(folder, { ...rest, ...(remote === undefined ? { pid } : { remote }) } as DebugConfiguration);
     }
     if (isSet(configuration.symbols)) return configuration;
     const kernel = await kernelOf(Number(configuration.pid), this.#proc);

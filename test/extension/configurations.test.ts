@@ -3,7 +3,11 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { CancellationToken, DebugConfiguration, WorkspaceFolder } from 'vscode';
 import { parseLaunch } from '../../src/dap/arguments.ts';
 import { configurationProvider, dynamicConfigurationProvider } from '../../src/extension/configuration.ts';
-import { initialConfigurations, offeredConfigurations } from '../../src/extension/configurations.ts';
+import {
+  initialConfigurations,
+  offeredConfigurations,
+  pickedConfiguration,
+} from '../../src/extension/configurations.ts';
 import { findKernelTree } from '../../src/extension/kernelTree.ts';
 import { KernelFolder } from './kernelFolder.ts';
 import { ScriptedWorkbench } from './scriptedWorkbench.ts';
@@ -87,6 +91,13 @@ describe('configurations that are offered', () => {
     folder.vmlinux('out/vmlinux');
     const [launch] = initialConfigurations(await tree());
     assert.equal(launch?.kernel, `${workspaceFolder}/out/arch/arm64/boot/Image`);
+  });
+
+  it('attach to what was picked', () => {
+    const process = { type: 'kvm', request: 'attach', name: 'Attach to a VM', pid: 5 };
+    assert.deepEqual(pickedConfiguration({ pid: 5, vmm: undefined }), process);
+    const stub = { type: 'kvm', request: 'attach', name: 'Attach to :1234', remote: ':1234' };
+    assert.deepEqual(pickedConfiguration({ remote: ':1234' }), stub);
   });
 
   describe('to VS Code', () => {

@@ -175,6 +175,8 @@ describe('the fields that a configuration leaves out', () => {
       assert.equal(parseAttach(outcome).pid, 42);
       assert.deepEqual([...workbench.asked, ...workbench.told], []);
       assert.equal((await fill({ request, pid: '' })).outcome, undefined, 'Escape cancels');
+      const stub = await fill({ request, pid: '', symbols: '' }, { vm: { remote: ':1234' } });
+      assert.deepEqual(parseAttach(stub.outcome).remote, { host: 'localhost', port: 1234 });
     });
 
     it('a remote stub has no process', async () => {
