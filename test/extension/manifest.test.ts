@@ -184,6 +184,13 @@ describe('package.json', () => {
     for (const { id, completionEvents } of steps) for (const each of completionEvents) assert.match(each, event, id);
   });
 
+  it('has a README whose links lead to what is packed', () => {
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+    // Pictures are packed as the README has them (packaging/vsix.ts).
+    const links = [...readme.matchAll(/(?<!!)\[[^\]]*\]\(([\w/.-]+)\)/g)].map(([, path]) => path);
+    assert.deepEqual(links, ['LICENSE']);
+  });
+
   it('names every package at one exact version', () => {
     for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
       assert.match(version, /^\d+\.\d+\.\d+$/, name);
