@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findKernelTree } from './kernelTree.ts';
+import { findKernelTree, isDebugged, whyNotDebugged } from './kernelTree.ts';
 import { places } from './offers.ts';
 import { installedVmms, noProgram } from './programs.ts';
 
@@ -154,7 +154,8 @@ async function symbols({ folders }: Machine): Promise<Check> {
     };
   }
   const trees = await Promise.all(folders.map(findKernelTree));
-  const builds = trees.flatMap((tree) => tree.builds).filter(({ vmlinux }) => vmlinux !== undefined);
+  const found = trees.flatMap((tree) => tree.builds).filter(({ vmlinux }) => vmlinux !== undefined);
+  const builds = found.filter(isDebugged);
   // Of several kernels each may be the one that is debugged.
   const bare = builds.filter(({ debugInfo }) => debugInfo === false);
   if (bare.length > 0) {
@@ -167,6 +168,11 @@ async function symbols({ folders }: Machine): Promise<Check> {
   }
   if (builds.length > 0) {
     return { subject, verdict: 'good', finding: builds.map(({ vmlinux }) => vmlinux).join(', ') };
+  }
+  const [other] = found;
+  if (other !== undefined) {
+    const remedy = 'Open the folder of an arm64 kernel, or name its vmlinux in "symbols" of launch.json.';
+    return { subject, verdict: 'limited', finding: whyNotDebugged(other), remedy };
   }
   const isSource = trees.some(({ sources }) => sources !== undefined);
   return {

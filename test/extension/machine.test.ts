@@ -107,6 +107,11 @@ test('symbols are a vmlinux with debug information, in each kernel of the worksp
   assert.equal(verdict, 'limited');
   assert.match(finding, /CONFIG_DEBUG_INFO.*: \S+bare\/vmlinux$/);
   assert.match(remedy, /make menuconfig/);
+  const foreign = new KernelFolder(join(scratch, 'foreign'));
+  foreign.vmlinux('vmlinux', 62);
+  const of = await symbols(foreign.path);
+  assert.equal(of?.verdict, 'limited');
+  assert.match(of?.finding ?? '', /foreign\/vmlinux is a kernel for x86_64; this version debugs arm64 guests only$/);
   const unbuilt = new KernelFolder(join(scratch, 'unbuilt'));
   unbuilt.sources();
   const lacking = await symbols(unbuilt.path);
