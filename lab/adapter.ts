@@ -2,7 +2,7 @@
 import { dirname, join, resolve } from 'node:path';
 import { SymbolFile } from '../src/symbols/image.ts';
 import { reportProgress } from './cache.ts';
-import { bootLab, type Lab, type LabOptions, type LabProcess, vmlinux } from './lab.ts';
+import { bootLab, type Lab, type LabOptions, type LabProcess, type StartOptions, vmlinux } from './lab.ts';
 
 /** Where adapters listen in the lab: one that stays, one for those that are started to be killed. */
 export const adapterPorts = { first: 4711, second: 4712 } as const;
@@ -36,9 +36,14 @@ export async function indexFolder(dist: string, { progress = reportProgress }: L
 }
 
 /** Starts an adapter; resolves when it listens. It serves one session after another. */
-export async function startAdapter(lab: Lab, port: number): Promise<LabProcess> {
+export async function startAdapter(
+  lab: Lab,
+  port: number,
+  options: Pick<StartOptions, 'outputLimit'> = {},
+): Promise<LabProcess> {
   const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`, {
     env: { XDG_CACHE_HOME: '/job/cache' },
+    ...options,
   });
   await adapter.waitFor(/listening/);
   return adapter;

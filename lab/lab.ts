@@ -50,6 +50,8 @@ export interface StartOptions {
   env?: Record<string, string>;
   /** Called with each piece of output as it comes, also with that of background processes left behind. */
   onOutput?: (text: string) => void;
+  /** How many characters of its output are kept, the last ones; all of them unless told. */
+  outputLimit?: number;
 }
 
 export interface RunOptions extends StartOptions {
@@ -82,6 +84,7 @@ export class LabProcess {
   readonly #decoder = new TextDecoder();
   readonly #onOutput: ((text: string) => void) | undefined;
   readonly #changed = new Set<() => void>();
+  readonly #limit: number;
   #output = '';
   #over = false;
   #resolve: (result: RunResult) => void = () => {};
@@ -93,6 +96,7 @@ export class LabProcess {
     this.command = command;
     this.#send = send;
     this.#onOutput = options.onOutput;
+    this.#limit = options.outputLimit ?? Number.POSITIVE_INFINITY;
     this.ended = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -102,7 +106,7 @@ export class LabProcess {
     send({ do: 'start', id, command, ...(cwd === undefined ? {} : { cwd }), ...(env === undefined ? {} : { env }) });
   }
 
-  /** What it has printed so far. */
+  /** What it has printed so far, or the end of it. */
   get output(): string {
     return this.#output;
   }
@@ -148,7 +152,7 @@ export class LabProcess {
   deliver(report: Exclude<Report, { is: 'ready' }>): void {
     if (report.is === 'output') {
       const text = this.#decoder.decode(Buffer.from(report.data, 'base64'), { stream: true });
-      this.#output += text;
+      this.#output = (this.#output + text).slice(-this.#limit);
       this.#onOutput?.(text);
     } else {
       this.#over = true;

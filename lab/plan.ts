@@ -6,14 +6,25 @@ import { hasArchive } from './debian.ts';
 import { debugEntry, hostEntry, sourceEntry } from './image.ts';
 import type { LabPlan, Missing, Piece } from './messages.ts';
 import { knownRelease, type Release } from './release.ts';
-import { onPath, toolEntry } from './tools.ts';
+import { onPath, type Tool, toolEntry } from './tools.ts';
+
+interface PlannedPiece extends Piece {
+  readonly entry: (release: Release) => string;
+  /** What it is made with: fetched too where this machine does not have it. */
+  readonly tool?: Tool;
+}
 
 /** Rough figures, measured with Debian's kernel 6.1.192-2. */
-const pieces: readonly (Piece & { readonly entry: (release: Release) => string | undefined })[] = [
-  { what: 'the arm64 machine: kernel, QEMU and Node', megabytes: 115, disk: 360, entry: hostEntry },
+const pieces: readonly PlannedPiece[] = [
+  { what: 'the arm64 machine: kernel, QEMU and Node', megabytes: 115, disk: 360, entry: hostEntry, tool: 'mke2fs' },
   { what: "the kernel's debug information", megabytes: 262, disk: 570, entry: (release) => debugEntry(release) },
-  { what: "the kernel's sources", megabytes: 140, disk: 170, entry: sourceEntry },
-  { what: 'QEMU for this machine', megabytes: 40, disk: 135, entry: () => toolEntry('qemu-system-aarch64') },
+  { what: "the kernel's sources", megabytes: 140, disk: 170, entry: sourceEntry, tool: 'xz' },
+];
+/** With the libraries of each. */
+const tools: readonly (Piece & { readonly tool: Tool })[] = [
+  { what: 'QEMU for this machine', megabytes: 40, disk: 135, tool: 'qemu-system-aarch64' },
+  { what: 'mke2fs for this machine', megabytes: 4, disk: 16, tool: 'mke2fs' },
+  { what: 'xz for this machine', megabytes: 4, disk: 15, tool: 'xz' },
 ];
 /** Packages stay beside what is made of them until it is made. */
 const scratchMegabytes = 600;
@@ -51,13 +62,27 @@ export async function thisMachine(): Promise<Machine> {
 
 export async function plan(): Promise<LabPlan> {
   const release = knownRelease();
-  const isThere = (entry: string | undefined): boolean => entry === undefined || existsSync(labCache(entry));
-  const fetched = pieces
-    .filter(({ entry }) => release === undefined || !isThere(entry(release)))
-    .map(({ what, megabytes, disk }) => ({ what, megabytes, disk }));
+  const isThere = (entry: string): boolean => existsSync(labCache(entry));
+  const fetched = piecesToFetch(release, isThere, toolEntry);
   const why = refusal(process.platform, process.arch);
   if (why !== undefined) return { is: 'plan', refusal: why, missing: [], fetched, cache: cacheRoot() };
   return { is: 'plan', missing: missingFor(fetched, await thisMachine()), fetched, cache: cacheRoot() };
+}
+
+/** What of the lab is not in the cache. `entryOf`: that of a tool, undefined where it is installed. */
+export function piecesToFetch(
+  release: Release | undefined,
+  isThere: (entry: string) => boolean,
+  entryOf: (tool: Tool) => string | undefined,
+): Piece[] {
+  const made = pieces.filter(({ entry }) => release === undefined || !isThere(entry(release)));
+  const used = new Set<Tool>(['qemu-system-aarch64', ...made.flatMap(({ tool }) => tool ?? [])]);
+  const isLacking = (tool: Tool): boolean => {
+    const entry = entryOf(tool);
+    return entry !== undefined && !isThere(entry);
+  };
+  const lacking = tools.filter(({ tool }) => used.has(tool) && isLacking(tool));
+  return [...made, ...lacking].map(({ what, megabytes, disk }) => ({ what, megabytes, disk }));
 }
 
 /** Why there can be no lab, whatever is installed. */

@@ -20,6 +20,9 @@ An emulated arm64 host with KVM, in which the adapter of this folder debugs gues
 /** The folder that this program is in, with the adapter beside it. */
 const dist = import.meta.dirname;
 
+/** What is kept of what the adapter prints: it runs as long as a window is open. */
+const outputLimit = 100_000;
+
 const tell = (message: LabMessage): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
 const progress = (text: string): void => tell({ is: 'step', text });
 
@@ -42,7 +45,7 @@ async function run(): Promise<void> {
   progress('booting the emulated arm64 machine');
   const lab = await bootAdapterLab(dist, { progress });
   progress('starting the debug adapter in it');
-  const adapter = await startAdapter(lab, adapterPorts.first);
+  const adapter = await startAdapter(lab, adapterPorts.first, { outputLimit });
   tell({ is: 'ready', port: lab.port(adapterPorts.first), ...prepared });
   await Promise.race([lab.ended, adapter.ended]);
   throw new Error(`the debug adapter in the lab has ended; it said:\n${adapter.output.slice(-4000)}`);

@@ -1,8 +1,9 @@
 // The configurations that are offered: for a new launch.json, in the list of the Run view, and at F5 without a launch.json.
 import { relative, sep } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
-import { type Architecture, imageOf, type KernelBuild, type KernelTree } from './kernelTree.ts';
+import { type Architecture, imageOf, isDebugged, type KernelBuild, type KernelTree } from './kernelTree.ts';
 import type { VmmKind } from './programs.ts';
+import type { PickedVm } from './vmmPicker.ts';
 
 /** The device behind the console that the adapter asks each VMM for. kvmtool has a 16550 everywhere; QEMU's `virt` board
  *  has a PL011. */
@@ -46,10 +47,20 @@ export const attachConfiguration = (pid: number | string, name = 'Attach to a VM
   pid,
 });
 
+/** For what the user has picked, by its name where it has one. */
+export function pickedConfiguration(picked: PickedVm): DebugConfiguration {
+  if (picked.remote !== undefined) {
+    return { type: 'kvm', request: 'attach', name: `Attach to ${picked.remote}`, remote: picked.remote };
+  }
+  const { pid, vmm } = picked;
+  return attachConfiguration(pid, vmm && `Attach to ${vmm.name ?? vmm.vmm}`);
+}
+
 /** Configurations for the kernels in a folder, with paths that begin with ${workspaceFolder}: one to launch each that is
  *  complete, and one to attach. */
 export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
-  const complete = tree.builds.filter(isBootable).filter((build) => build.vmlinux !== undefined);
+  const builds = tree.builds.filter(isDebugged);
+  const complete = builds.filter(isBootable).filter((build) => build.vmlinux !== undefined);
   const launches = complete.map((build) => {
     const place = relative(tree.folder, build.folder) || '.';
     const name = complete.length > 1 ? `Debug guest kernel (${place})` : undefined;
@@ -57,7 +68,7 @@ export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'
     const paths = { image: inWorkspace(tree, image), vmlinux: vmlinux && inWorkspace(tree, vmlinux), architecture };
     return launchConfiguration(paths, vmm, name);
   });
-  const vmlinux = tree.builds.find((build) => build.vmlinux !== undefined)?.vmlinux;
+  const vmlinux = builds.find((build) => build.vmlinux !== undefined)?.vmlinux;
   const attach = attachConfiguration(pickedPid);
   return [...launches, vmlinux === undefined ? attach : { ...attach, symbols: inWorkspace(tree, vmlinux) }];
 }
@@ -66,7 +77,7 @@ export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'
 export function initialConfigurations(tree: KernelTree | undefined, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
   const offered = tree === undefined ? [] : offeredConfigurations(tree, vmm);
   if (offered.some(({ request }) => request === 'launch')) return offered;
-  const [build] = tree?.builds ?? [];
+  const [build] = tree?.builds.filter(isDebugged) ?? [];
   const architecture = build?.architecture ?? 'arm64';
   // Where something is built, the rest will be beside it.
   const place = (tree && build && relative(tree.folder, build.folder)) || '';

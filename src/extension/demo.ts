@@ -1,10 +1,11 @@
-// The demo: the lab, a folder to debug its kernel from, and sessions in it.
+// The demo: the lab, a folder to debug its kernel from, and sessions in it, one at a time.
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
 import type { LabPlan, PreparedLab } from '../../lab/messages.ts';
 import { makeDemoFolder, sourcesLink } from './demoFolder.ts';
 import { LabError, type LabProgram, type Step } from './labProgram.ts';
+import { LabSlot } from './labSlot.ts';
 import type { Outcome } from './offers.ts';
 import { WindowLab } from './windowLab.ts';
 import type { Workbench } from './workbench.ts';
@@ -21,13 +22,15 @@ export class Demo {
   readonly #workbench: Workbench;
   readonly #program: Pick<LabProgram, 'plan' | 'prepare' | 'run'>;
   readonly #lab: WindowLab;
+  /** To be told of the sessions. */
+  readonly slot = new LabSlot();
   readonly #folder: string;
 
   /** `folder`: where the demo's folder is made. */
   constructor(workbench: Workbench, program: Pick<LabProgram, 'plan' | 'prepare' | 'run'>, folder: string) {
     this.#workbench = workbench;
     this.#program = program;
-    this.#lab = new WindowLab(program);
+    this.#lab = new WindowLab(program, () => this.slot.clear());
     this.#folder = folder;
   }
 
@@ -35,7 +38,11 @@ export class Demo {
   async open(): Promise<void> {
     const folder = await this.#attempt(async (step, signal) => {
       const prepared = await this.#program.prepare(step, signal);
-      return makeDemoFolder(this.#folder, prepared);
+      try {
+        return await makeDemoFolder(this.#folder, prepared);
+      } catch (error) {
+        throw new LabError(`its folder cannot be made.\n${error instanceof Error ? error.message : error}`);
+      }
     }, 'KVM Debug: preparing the demo');
     if (folder === undefined) return;
     if (this.#workbench.folders().includes(folder)) {
@@ -51,13 +58,18 @@ export class Demo {
   }
 
   /** A configuration with `"lab": true`, for the adapter in the lab: boots that first. Undefined when the user, or the
-   *  machine, will not have it. `folder`: of the workspace. */
+   *  machine, will not have it, or the lab has a session already. `folder`: of the workspace. */
   async session(folder: string | undefined, configuration: DebugConfiguration): Promise<Outcome> {
+    const take = this.slot.ask();
     const boot = (step: Step, signal: AbortSignal) => this.#lab.ready(step, signal);
     const ready = this.#lab.isReady
       ? await boot(() => undefined, new AbortController().signal)
       : await this.#attempt(boot, 'KVM Debug: starting the lab');
     if (ready === undefined) return undefined;
+    if (!take(ready.port)) {
+      await this.#workbench.fail('The lab has a session already: end it first.', '');
+      return undefined;
+    }
     return {
       ...ready.configuration,
       ...configuration,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { configurationProvider, dynamicConfigurationProvider } from './configuration.ts';
-import { attachConfiguration } from './configurations.ts';
+import { pickedConfiguration } from './configurations.ts';
 import { Demo } from './demo.ts';
 import { folderPath } from './folderPath.ts';
 import { GuestCommands } from './guestCommands.ts';
@@ -39,10 +39,11 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.commands.registerCommand('kvm.pickVmm', pickPid),
     vscode.commands.registerCommand('kvm.attach', attach),
     vscode.debug.registerDebugAdapterTrackerFactory('kvm', log),
+    vscode.debug.registerDebugAdapterTrackerFactory('kvm', demo.slot),
     vscode.commands.registerCommand('kvm.exportSessionLog', () => log.export()),
     reports.register(),
     vscode.commands.registerCommand('kvm.checkMachine', async () =>
-      reports.show('This Machine.md', machineReport(await checkMachine(thisMachine()))),
+      reports.show('This Machine.md', machineReport(await checkMachine(thisMachine(vscodeWorkbench.folders())))),
     ),
     demo,
     vscode.commands.registerCommand('kvm.openDemo', () => demo.open()),
@@ -51,17 +52,16 @@ export function activate(context: vscode.ExtensionContext): void {
   );
 }
 
-/** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. */
-async function pickPid(): Promise<string | undefined> {
-  return (await vscodeWorkbench.pickVmm())?.pid.toString();
+/** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. VS Code
+ *  passes the configuration that the variable is in. */
+async function pickPid(configuration?: { readonly debugServer?: unknown }): Promise<string | undefined> {
+  const isElsewhere = typeof configuration?.debugServer === 'number';
+  return (await vscodeWorkbench.pickVmm({ isElsewhere }))?.pid?.toString();
 }
 
 async function attach(): Promise<void> {
-  const picked = await vscodeWorkbench.pickVmm();
-  if (!picked) return;
-  const { pid, vmm } = picked;
-  const name = vmm ? `Attach to ${vmm.name ?? vmm.vmm}` : undefined;
-  await vscode.debug.startDebugging(currentFolder(), attachConfiguration(pid, name));
+  const picked = await vscodeWorkbench.pickVmm({ takesRemote: true });
+  if (picked) await vscode.debug.startDebugging(currentFolder(), pickedConfiguration(picked));
 }
 
 /** Where symbols and sources are looked for: the folder of the file that is being looked at. */

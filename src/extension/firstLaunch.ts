@@ -1,15 +1,18 @@
 // F5 without a launch.json: the kernel of the workspace is launched, or the user learns what there is to be done.
 import { join } from 'node:path';
 import { type BootableBuild, isBootable, launchConfiguration } from './configurations.ts';
-import { type Architecture, findKernelTree, imageOf, type KernelBuild, type KernelTree } from './kernelTree.ts';
+import {
+  findKernelTree,
+  imageOf,
+  isDebugged,
+  type KernelBuild,
+  type KernelTree,
+  whyNotDebugged,
+} from './kernelTree.ts';
 import { attachInstead, chooseBuild, chooseFile, createLaunchJson, type Outcome, offer, places } from './offers.ts';
 import { installedVmm, noProgram } from './programs.ts';
 import type { Workbench } from './workbench.ts';
 
-/** Guests of others cannot be debugged in this version. */
-const debugged: readonly Architecture[] = ['arm64'];
-const isDebugged = ({ architecture }: KernelBuild): boolean =>
-  architecture === undefined || debugged.includes(architecture);
 const usualImage = imageOf('arm64');
 
 /** `path`: as $PATH. */
@@ -81,11 +84,7 @@ export class FirstLaunch {
   #withoutKernel(tree: KernelTree): Promise<Outcome> {
     const remedies = [createLaunchJson, attachInstead(this.#workbench)];
     const [other] = tree.builds;
-    if (other !== undefined) {
-      const path = other.image ?? other.vmlinux;
-      const what = `${path} is a kernel for ${other.architecture}`;
-      return offer(this.#workbench, `${what}; this version debugs ${debugged.join(' and ')} guests only.`, remedies);
-    }
+    if (other !== undefined) return offer(this.#workbench, `${whyNotDebugged(other)}.`, remedies);
     const lack = `neither a vmlinux nor an ${usualImage} is ${places(tree)}`;
     const message =
       tree.sources === undefined

@@ -21,6 +21,16 @@ const architectures = Object.keys(traits) as Architecture[];
 
 export const imageOf = (architecture: Architecture): string => traits[architecture].image;
 
+/** Guests of others cannot be debugged in this version. */
+const debugged: readonly Architecture[] = ['arm64'];
+
+export const isDebugged = ({ architecture }: Pick<KernelBuild, 'architecture'>): boolean =>
+  architecture === undefined || debugged.includes(architecture);
+
+/** Of a build that is not debugged. */
+export const whyNotDebugged = ({ image, vmlinux, architecture }: KernelBuild): string =>
+  `${image ?? vmlinux} is a kernel for ${architecture}; this version debugs ${debugged.join(' and ')} guests only`;
+
 /** A folder in which a kernel was built. Paths are absolute. */
 export interface KernelBuild {
   readonly folder: string;

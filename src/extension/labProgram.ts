@@ -54,25 +54,36 @@ export class LabProgram {
       complaint = (complaint + text).slice(-4000);
     });
     const ended = new Promise<void>((resolve) => child.once('close', () => resolve()).once('error', () => resolve()));
+    let abort = (): void => undefined;
     const told = new Promise<Final>((resolve, reject) => {
-      const abort = (): void => {
+      abort = () => {
         stop();
         reject(signal?.reason);
       };
       if (signal?.aborted) abort();
       signal?.addEventListener('abort', abort, { once: true });
-      child.once('error', reject);
+      child.once('error', (error) => reject(new LabError(`The lab's program cannot be started.\n${error.message}`)));
       child.once('close', () => reject(new LabError(`The lab ended without a word.\n${complaint}`.trim())));
       createInterface({ input: child.stdout }).on('line', (line) => {
-        const message = JSON.parse(line) as LabMessage;
-        if (message.is === 'step') step(message.text);
+        const message = messageOf(line);
+        if (message === undefined) {
+          stop();
+          reject(new LabError(`The lab said what is not understood.\n${line.slice(0, 1000)}`));
+        } else if (message.is === 'step') step(message.text);
         else if (message.is === 'failed') reject(new LabError(message.message));
-        else {
-          signal?.removeEventListener('abort', abort);
-          resolve(message);
-        }
+        else resolve(message);
       });
-    });
+    }).finally(() => signal?.removeEventListener('abort', abort));
     return { told, ended, stop };
+  }
+}
+
+/** Undefined where it is none: a program that the lab runs has printed into it. */
+function messageOf(line: string): LabMessage | undefined {
+  try {
+    const message: unknown = JSON.parse(line);
+    return typeof message === 'object' && message !== null && 'is' in message ? (message as LabMessage) : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -1,7 +1,10 @@
 // What this machine offers the debugger, and what would mend what it lacks.
 import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
+import { findKernelTree, isDebugged, whyNotDebugged } from './kernelTree.ts';
+import { places } from './offers.ts';
+import { installedVmms, noProgram } from './programs.ts';
 
 export interface Check {
   readonly subject: string;
@@ -11,23 +14,27 @@ export interface Check {
   readonly remedy?: string;
 }
 
-/** What the checks look at: the file system below `root` and this process. */
+/** What the checks look at: the file system below `root`, this process and the workspace. */
 export interface Machine {
   readonly root: string;
   /** As `process.arch` has it. */
   readonly architecture: string;
   /** $PATH. */
   readonly path: string;
+  /** Of the workspace. */
+  readonly folders: readonly string[];
 }
 
-export const thisMachine = (): Machine => ({
+export const thisMachine = (folders: readonly string[]): Machine => ({
   root: '/',
   architecture: process.arch,
   path: process.env.PATH ?? '',
+  folders,
 });
 
 export function checkMachine(machine: Machine): Promise<readonly Check[]> {
-  return Promise.all([architecture(machine), kvm(machine), vmm(machine), attaching(machine), exitTrap(machine)]);
+  const checks = [architecture, kvm, vmm, attaching, exitTrap, symbols];
+  return Promise.all(checks.map((check) => check(machine)));
 }
 
 async function architecture({ architecture: name }: Machine): Promise<Check> {
@@ -65,24 +72,14 @@ async function kvm({ root }: Machine): Promise<Check> {
   };
 }
 
-const vmms = ['lkvm', 'qemu-system-aarch64'];
-
 async function vmm({ path }: Machine): Promise<Check> {
   const subject = 'VMM';
-  const found: string[] = [];
-  for (const name of vmms) {
-    for (const folder of path.split(delimiter).filter((each) => each !== '')) {
-      const program = join(folder, name);
-      if (!(await may(program, constants.X_OK))) continue;
-      found.push(program);
-      break;
-    }
-  }
-  if (found.length > 0) return { subject, verdict: 'good', finding: found.join(', ') };
+  const found = await installedVmms(path);
+  if (found.length > 0) return { subject, verdict: 'good', finding: found.map(({ program }) => program).join(', ') };
   return {
     subject,
     verdict: 'limited',
-    finding: `none of ${vmms.join(' and ')} is on PATH`,
+    finding: `${noProgram()} is on PATH`,
     remedy: 'Build kvmtool or install QEMU, or name the program in "vmmPath". VMs that run can be attached to without.',
   };
 }
@@ -141,6 +138,50 @@ async function exitTrap({ root }: Machine): Promise<Check> {
     verdict: 'limited',
     finding: `the tracepoint kvm:kvm_userspace_exit cannot be read in tracefs: ${slow}`,
     remedy: '`sudo mount -t tracefs -o mode=755 tracing /sys/kernel/tracing`, once the kvm module is there.',
+  };
+}
+
+/** Of the kernels in the workspace. */
+async function symbols({ folders }: Machine): Promise<Check> {
+  const subject = 'Symbols';
+  const withoutLines = 'there are no source lines and no variables without';
+  if (folders.length === 0) {
+    return {
+      subject,
+      verdict: 'limited',
+      finding: `no folder is open to look for a vmlinux in: ${withoutLines}`,
+      remedy: 'Open the folder that the kernel was built in, or name its vmlinux in "symbols" of launch.json.',
+    };
+  }
+  const trees = await Promise.all(folders.map(findKernelTree));
+  const found = trees.flatMap((tree) => tree.builds).filter(({ vmlinux }) => vmlinux !== undefined);
+  const builds = found.filter(isDebugged);
+  // Of several kernels each may be the one that is debugged.
+  const bare = builds.filter(({ debugInfo }) => debugInfo === false);
+  if (bare.length > 0) {
+    return {
+      subject,
+      verdict: 'limited',
+      finding: `built without CONFIG_DEBUG_INFO, so without source lines and variables: ${bare.map(({ vmlinux }) => vmlinux).join(', ')}`,
+      remedy: 'Choose debug information under "Kernel hacking" in `make menuconfig`, and build again.',
+    };
+  }
+  if (builds.length > 0) {
+    return { subject, verdict: 'good', finding: builds.map(({ vmlinux }) => vmlinux).join(', ') };
+  }
+  const [other] = found;
+  if (other !== undefined) {
+    const remedy = 'Open the folder of an arm64 kernel, or name its vmlinux in "symbols" of launch.json.';
+    return { subject, verdict: 'limited', finding: whyNotDebugged(other), remedy };
+  }
+  const isSource = trees.some(({ sources }) => sources !== undefined);
+  return {
+    subject,
+    verdict: 'limited',
+    finding: `no vmlinux is ${trees.map(places).join(', nor ')}: ${withoutLines}`,
+    remedy: isSource
+      ? 'Build the kernel with `make`, with debug information chosen under "Kernel hacking" in `make menuconfig`.'
+      : 'Open the folder that the kernel was built in, or name its vmlinux in "symbols" of launch.json.',
   };
 }
 

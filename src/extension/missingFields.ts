@@ -4,7 +4,15 @@ import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
 import { isBootable } from './configurations.ts';
-import { findKernelTree, imageBeside, imageOf, type KernelTree, symbolsOf } from './kernelTree.ts';
+import {
+  findKernelTree,
+  imageBeside,
+  imageOf,
+  isDebugged,
+  type KernelTree,
+  symbolsOf,
+  whyNotDebugged,
+} from './kernelTree.ts';
 import { chooseBuild, chooseFile, type Outcome, offer, openLaunchJson, places } from './offers.ts';
 import { installedVmm, kindOf, noProgram } from './programs.ts';
 import { describeGuest } from './vmmCommandLine.ts';
@@ -60,7 +68,7 @@ export class MissingFields {
     const place = folder ?? base;
     const tree = place === undefined ? undefined : await findKernelTree(place);
     // Symbols that are named elsewhere are of another kernel than the tree's.
-    const [first, ...others] = vmlinux === undefined ? (tree?.builds.filter(isBootable) ?? []) : [];
+    const [first, ...others] = vmlinux === undefined ? (tree?.builds.filter(isDebugged).filter(isBootable) ?? []) : [];
     if (first !== undefined) {
       const build = await chooseBuild(this.#workbench, [first, ...others]);
       return build && goOn(build.image);
@@ -113,8 +121,11 @@ export class MissingFields {
       return isSet(configuration.symbols) ? configuration : this.#treeSymbols(folder, configuration);
     }
     if (!isSet(configuration.pid) || configuration.pid === '') {
-      const picked = await this.#workbench.pickVmm();
-      return picked && this.#attach(folder, { ...configuration, pid: picked.pid });
+      const picked = await this.#workbench.pickVmm({ takesRemote: true });
+      if (picked === undefined) return undefined;
+      const { pid: _none, ...rest } = configuration;
+      const { pid, remote } = picked;
+      return this.#attach(folder, { ...rest, ...(remote === undefined ? { pid } : { remote }) } as DebugConfiguration);
     }
     if (isSet(configuration.symbols)) return configuration;
     const kernel = await kernelOf(Number(configuration.pid), this.#proc);
@@ -125,7 +136,7 @@ export class MissingFields {
   /** Which kernel it is cannot be told: that of the tree, unless the adapter finds that it is another one. */
   async #treeSymbols(folder: string | undefined, configuration: DebugConfiguration): Promise<Outcome> {
     const tree = folder === undefined ? undefined : await findKernelTree(folder);
-    const [first, ...others] = tree?.builds.filter(({ vmlinux }) => vmlinux !== undefined) ?? [];
+    const [first, ...others] = tree?.builds.filter(isDebugged).filter(({ vmlinux }) => vmlinux !== undefined) ?? [];
     if (first === undefined) return this.#withoutSymbols(configuration, lack('vmlinux', tree));
     const build = await chooseBuild(this.#workbench, [first, ...others]);
     return build && { ...configuration, symbols: build.vmlinux };
@@ -140,8 +151,11 @@ export class MissingFields {
   }
 }
 
-const lack = (file: string, tree: KernelTree | undefined): string =>
-  tree ? `there is no ${file} ${places(tree)}` : `no folder is open to look for ${file} in`;
+function lack(file: string, tree: KernelTree | undefined): string {
+  if (tree === undefined) return `no folder is open to look for ${file} in`;
+  const other = tree.builds.find((build) => !isDebugged(build));
+  return other ? whyNotDebugged(other) : `there is no ${file} ${places(tree)}`;
+}
 
 /** The folder that relative paths of a launch configuration start from. */
 function baseOf(folder: string | undefined, configuration: DebugConfiguration): string | undefined {

@@ -1,6 +1,6 @@
 // What the user is offered where a session cannot start as things are.
 import type { DebugConfiguration } from 'vscode';
-import { attachConfiguration } from './configurations.ts';
+import { pickedConfiguration } from './configurations.ts';
 import type { KernelBuild, KernelTree } from './kernelTree.ts';
 import type { Workbench } from './workbench.ts';
 
@@ -26,8 +26,8 @@ export const openLaunchJson: Remedy = { label: 'Open launch.json', run: () => nu
 export const attachInstead = (workbench: Workbench): Remedy => ({
   label: 'Attach to a Running VM…',
   async run() {
-    const picked = await workbench.pickVmm();
-    return picked && attachConfiguration(picked.pid);
+    const picked = await workbench.pickVmm({ takesRemote: true });
+    return picked && pickedConfiguration(picked);
   },
 });
 

@@ -7,11 +7,28 @@ export type VmmKind = (typeof vmmKinds)[number];
 
 /** The VMM that is installed, the first of those we know of; `path`: as $PATH. */
 export async function installedVmm(path = ''): Promise<VmmKind | undefined> {
+  return (await installedVmms(path))[0]?.kind;
+}
+
+/** The programs that the adapter would start, the first found of each kind. */
+export async function installedVmms(
+  path = '',
+): Promise<readonly { readonly kind: VmmKind; readonly program: string }[]> {
+  const found: { kind: VmmKind; program: string }[] = [];
+  for (const kind of vmmKinds) {
+    const program = await firstProgram(vmmNames[kind], path);
+    if (program !== undefined) found.push({ kind, program });
+  }
+  return found;
+}
+
+async function firstProgram(names: readonly string[], path: string): Promise<string | undefined> {
   // The adapter looks a VMM up in absolute folders only.
   const folders = path.split(delimiter).filter(isAbsolute);
-  for (const kind of vmmKinds) {
-    for (const name of vmmNames[kind]) {
-      for (const folder of folders) if (await isProgram(join(folder, name))) return kind;
+  for (const name of names) {
+    for (const folder of folders) {
+      const program = join(folder, name);
+      if (await isProgram(program)) return program;
     }
   }
   return undefined;

@@ -62,11 +62,7 @@ export const isVmmProgram = (argv: readonly string[]): boolean =>
 
 /** `argv` of a process that is a VMM. */
 export function describeGuest(argv: readonly string[]): GuestDescription {
-  // A program may be run by a loader or a wrapper, which then comes first.
-  const start = Math.max(
-    argv.findIndex((argument) => grammarOf(argument) !== undefined),
-    0,
-  );
+  const start = programIndex(argv);
   const program = argv[start] ?? '';
   const { vmm, options } = grammarOf(program) ?? other;
   const found: Partial<Record<Property, string>> = {};
@@ -88,6 +84,21 @@ export function describeGuest(argv: readonly string[]): GuestDescription {
     memory: found.memory === undefined ? undefined : bytes(keyed(found.memory, 'size')),
     kernel: found.kernel || undefined,
   };
+}
+
+/** The dynamic loader, started as a program (ld.so(8)): its own options come before the program. */
+const loader = /^ld(-linux)?([-.].*)?\.so(\.\d+)*$/;
+
+/** Where the VMM is: a wrapper may come first, and a loader with options. Behind options of anything else its name is only
+ *  some value. */
+function programIndex(argv: readonly string[]): number {
+  const isLoaded = loader.test(basename(argv[0] ?? ''));
+  const options = argv.findIndex((argument) => argument.startsWith('-'));
+  const end = isLoaded || options === -1 ? argv.length : options;
+  return Math.max(
+    argv.slice(0, end).findIndex((argument) => grammarOf(argument) !== undefined),
+    0,
+  );
 }
 
 /** `-m 512`, `--mem=512`, and of single letters with a number or a path behind them `-m512`. */

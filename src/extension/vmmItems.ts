@@ -1,4 +1,5 @@
 // How the list of running VMs reads.
+import { parseAttach } from '../dap/arguments.ts';
 import type { RunningVmms, Vmm } from './vmms.ts';
 
 export interface VmmItem {
@@ -7,13 +8,22 @@ export interface VmmItem {
   readonly detail?: string;
   /** Stays whatever is typed. */
   readonly alwaysShow?: boolean;
-  /** Undefined: looks again. */
+  /** Neither this nor `remote`: looks again. */
   readonly pid: number | undefined;
+  /** Where a GDB stub listens. */
+  readonly remote?: string;
+}
+
+export interface ListOptions {
+  /** The adapter may be on another machine, whose VMs are not known here. */
+  readonly isElsewhere?: boolean;
+  /** A GDB stub will do too. */
+  readonly takesRemote?: boolean;
 }
 
 /** `typed`: what the user has typed so far. A number is offered as a process id, for a VM that is not in the list: on the
  *  adapter's machine, when that is another one, or hidden from this user. */
-export function vmmItems({ vmms, hidden }: RunningVmms, typed = ''): VmmItem[] {
+export function vmmItems({ vmms, hidden }: RunningVmms, typed = '', options: ListOptions = {}): VmmItem[] {
   const items = vmms.map(itemOf);
   const pid = /^\s*[1-9]\d{0,9}\s*$/.test(typed) ? Number(typed) : undefined;
   if (pid !== undefined && !vmms.some((vmm) => vmm.pid === pid)) {
@@ -24,8 +34,27 @@ export function vmmItems({ vmms, hidden }: RunningVmms, typed = ''): VmmItem[] {
       pid,
     });
   }
-  if (vmms.length === 0) items.push(noneItem(hidden));
+  if (options.takesRemote && isRemote(typed)) {
+    const remote = typed.trim();
+    items.push({
+      label: `$(remote) ${remote}`,
+      detail: 'Attach to the GDB stub that listens there',
+      alwaysShow: true,
+      pid: undefined,
+      remote,
+    });
+  }
+  if (vmms.length === 0 && !options.isElsewhere) items.push(noneItem(hidden));
   return items;
+}
+
+/** As the adapter takes it. */
+function isRemote(text: string): boolean {
+  try {
+    return parseAttach({ remote: text }).remote !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 function itemOf(vmm: Vmm): VmmItem {

@@ -1,15 +1,18 @@
 // The list of running VMs to pick one from, with a button to look again.
 import type { QuickInputButton, QuickPick } from 'vscode';
-import { type VmmItem, vmmItems } from './vmmItems.ts';
+import { type ListOptions, type VmmItem, vmmItems } from './vmmItems.ts';
 import type { RunningVmms, Vmm } from './vmms.ts';
 
 /** A VM to attach to. `vmm` is undefined for a process that the user named. */
-export interface PickedVm {
+export interface PickedProcess {
   readonly pid: number;
   readonly vmm: Vmm | undefined;
+  readonly remote?: undefined;
 }
+/** Or a guest behind a GDB stub: HOST:PORT. */
+export type PickedVm = PickedProcess | { readonly remote: string; readonly pid?: undefined };
 
-export interface PickerParts {
+export interface PickerParts extends ListOptions {
   readonly createQuickPick: () => QuickPick<VmmItem>;
   readonly refresh: QuickInputButton;
   readonly find: () => Promise<RunningVmms>;
@@ -18,19 +21,26 @@ export interface PickerParts {
 }
 
 /** Undefined when the user leaves the list. */
-export function pickVmm({ createQuickPick, refresh, find, failed }: PickerParts): Promise<PickedVm | undefined> {
+export function pickVmm(parts: PickerParts): Promise<PickedVm | undefined> {
+  const { createQuickPick, refresh, failed, isElsewhere } = parts;
+  const find = isElsewhere ? async () => ({ vmms: [], hidden: 0 }) : parts.find;
   const list = createQuickPick();
   list.title = 'Attach to a Running VM';
-  list.placeholder = 'A virtual machine on this machine, or the process id of a VMM';
+  list.placeholder = [
+    isElsewhere
+      ? 'The process id of a VMM, on the machine of the adapter ("debugServer")'
+      : 'A virtual machine on this machine, or the process id of a VMM',
+    ...(parts.takesRemote ? ['or HOST:PORT of a GDB stub'] : []),
+  ].join(', ');
   list.matchOnDescription = true;
   list.matchOnDetail = true;
-  list.buttons = [refresh];
+  list.buttons = isElsewhere ? [] : [refresh];
 
   let running: RunningVmms | undefined;
   const show = (): void => {
     if (running === undefined) return;
     const active = list.activeItems[0]?.pid;
-    list.items = vmmItems(running, list.value);
+    list.items = vmmItems(running, list.value, parts);
     // New items take the place of all, and of the one that was chosen.
     const same = list.items.find(({ pid }) => pid !== undefined && pid === active);
     if (same) list.activeItems = [same];
@@ -50,18 +60,17 @@ export function pickVmm({ createQuickPick, refresh, find, failed }: PickerParts)
   return new Promise<PickedVm | undefined>((resolve) => {
     list.onDidTriggerButton(() => void look());
     list.onDidChangeValue((typed) => {
-      const ids = (items: readonly VmmItem[]): string => items.map(({ pid }) => pid).join();
-      if (running && ids(vmmItems(running, typed)) !== ids(list.items)) show();
+      const ids = (items: readonly VmmItem[]): string => items.map(({ pid, remote }) => pid ?? remote).join();
+      if (running && ids(vmmItems(running, typed, parts)) !== ids(list.items)) show();
     });
     list.onDidAccept(() => {
       const [item] = list.selectedItems;
       if (!item) return;
-      const { pid } = item;
-      if (pid === undefined) void look();
-      else {
-        resolve({ pid, vmm: running?.vmms.find((vmm) => vmm.pid === pid) });
-        list.hide();
-      }
+      const { pid, remote } = item;
+      if (remote !== undefined) resolve({ remote });
+      else if (pid !== undefined) resolve({ pid, vmm: running?.vmms.find((vmm) => vmm.pid === pid) });
+      else return void look();
+      list.hide();
     });
     list.onDidHide(() => {
       resolve(undefined); // has no effect once one was accepted

@@ -1,4 +1,4 @@
-// The lab of this window: booted by the first session that wants it, and there for the others until the window closes.
+// The lab of this window: booted by the first session that wants it, and there for the later ones until the window closes.
 import type { LabReady } from '../../lab/messages.ts';
 import type { LabProgram, RunningLab, Step } from './labProgram.ts';
 
@@ -7,9 +7,11 @@ export class WindowLab {
   /** Booting or running. */
   #lab: Promise<RunningLab> | undefined;
   #isReady = false;
+  readonly #onGone: () => void;
 
-  constructor(program: Pick<LabProgram, 'run'>) {
+  constructor(program: Pick<LabProgram, 'run'>, onGone: () => void = () => undefined) {
     this.#program = program;
+    this.#onGone = onGone;
   }
 
   /** A session can start at once. */
@@ -17,16 +19,18 @@ export class WindowLab {
     return this.#isReady;
   }
 
-  /** Boots the lab, unless it is there; who comes while it boots waits for the same. */
+  /** Boots the lab, unless it is there; who comes while it boots waits for the same. Who has it booted and aborts `signal`
+   *  ends the boot; another ends only its own wait. */
   async ready(step: Step, signal: AbortSignal): Promise<LabReady> {
     this.#lab ??= this.#boot(step, signal);
-    return (await this.#lab).ready;
+    return (await unlessAborted(this.#lab, signal)).ready;
   }
 
   async #boot(step: Step, signal: AbortSignal): Promise<RunningLab> {
     const gone = (): void => {
       this.#lab = undefined;
       this.#isReady = false;
+      this.#onGone();
     };
     try {
       const lab = await this.#program.run(step, signal);
@@ -44,5 +48,18 @@ export class WindowLab {
       (lab) => lab.stop(),
       () => undefined,
     );
+  }
+}
+
+async function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  const listening = new AbortController();
+  const aborted = new Promise<never>((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: listening.signal });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    listening.abort();
   }
 }

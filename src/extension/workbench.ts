@@ -1,6 +1,7 @@
 // What the extension asks of VS Code's user interface: its logic takes a Workbench, so that tests can play one.
 import * as vscode from 'vscode';
 import { folderPath } from './folderPath.ts';
+import type { ListOptions } from './vmmItems.ts';
 import { type PickedVm, pickVmm } from './vmmPicker.ts';
 import { findVmms } from './vmms.ts';
 
@@ -27,7 +28,7 @@ export interface Workbench {
   tell(message: string): void;
   choose<Value>(title: string, options: readonly Option<Value>[]): Promise<Value | undefined>;
   chooseFile(title: string, folder: string | undefined): Promise<string | undefined>;
-  pickVmm(): Promise<PickedVm | undefined>;
+  pickVmm(options: ListOptions): Promise<PickedVm | undefined>;
   openFolder(): Promise<void>;
   /** Opens a folder as the workspace of this window, or of a new one. */
   openWorkspace(folder: string, inNewWindow: boolean): Promise<void>;
@@ -70,8 +71,9 @@ export const vscodeWorkbench: Workbench = {
     return file?.fsPath;
   },
 
-  pickVmm: () =>
+  pickVmm: (options) =>
     pickVmm({
+      ...options,
       createQuickPick: () => vscode.window.createQuickPick(),
       refresh: { iconPath: new vscode.ThemeIcon('refresh'), tooltip: 'Look Again' },
       find: findVmms,

@@ -3,7 +3,11 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { CancellationToken, DebugConfiguration, WorkspaceFolder } from 'vscode';
 import { parseLaunch } from '../../src/dap/arguments.ts';
 import { configurationProvider, dynamicConfigurationProvider } from '../../src/extension/configuration.ts';
-import { initialConfigurations, offeredConfigurations } from '../../src/extension/configurations.ts';
+import {
+  initialConfigurations,
+  offeredConfigurations,
+  pickedConfiguration,
+} from '../../src/extension/configurations.ts';
 import { findKernelTree } from '../../src/extension/kernelTree.ts';
 import { KernelFolder } from './kernelFolder.ts';
 import { ScriptedWorkbench } from './scriptedWorkbench.ts';
@@ -54,12 +58,18 @@ describe('configurations that are offered', () => {
     ]);
   });
 
-  it('fit the architecture of the kernel', async () => {
+  it('are none for kernels of architectures that are not debugged', async () => {
     folder.vmlinux('vmlinux', 62);
     folder.write('arch/x86/boot/bzImage');
-    const [launch] = initialConfigurations(await tree());
-    assert.equal(launch?.kernel, `${workspaceFolder}/arch/x86/boot/bzImage`);
-    assert.equal(launch?.params, 'console=ttyS0');
+    assert.deepEqual(offeredConfigurations(await tree()), [attach]);
+    const [launch] = initialConfigurations(await tree(), 'qemu');
+    assert.equal(launch?.kernel, `${workspaceFolder}/arch/arm64/boot/Image`);
+    assert.equal(launch?.params, 'console=ttyAMA0');
+    folder.build('out');
+    assert.deepEqual(
+      offeredConfigurations(await tree()).map(({ symbols }) => symbols),
+      [`${workspaceFolder}/out/vmlinux`, `${workspaceFolder}/out/vmlinux`],
+    );
   });
 
   it('name the usual files in a new launch.json where nothing is built', async () => {
@@ -81,6 +91,13 @@ describe('configurations that are offered', () => {
     folder.vmlinux('out/vmlinux');
     const [launch] = initialConfigurations(await tree());
     assert.equal(launch?.kernel, `${workspaceFolder}/out/arch/arm64/boot/Image`);
+  });
+
+  it('attach to what was picked', () => {
+    const process = { type: 'kvm', request: 'attach', name: 'Attach to a VM', pid: 5 };
+    assert.deepEqual(pickedConfiguration({ pid: 5, vmm: undefined }), process);
+    const stub = { type: 'kvm', request: 'attach', name: 'Attach to :1234', remote: ':1234' };
+    assert.deepEqual(pickedConfiguration({ remote: ':1234' }), stub);
   });
 
   describe('to VS Code', () => {

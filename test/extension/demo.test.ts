@@ -1,14 +1,17 @@
 // The demo as the user meets it: what is said before something is fetched, the folder, and F5.
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { DebugAdapterTracker, DebugConfiguration, DebugSession } from 'vscode';
 import type { LabPlan } from '../../lab/messages.ts';
 import { parseLaunch } from '../../src/dap/arguments.ts';
 import { Demo } from '../../src/extension/demo.ts';
 import { launchJson } from '../../src/extension/demoFolder.ts';
 import { LabError, type RunningLab, type Step } from '../../src/extension/labProgram.ts';
+import { WindowLab } from '../../src/extension/windowLab.ts';
 import { ScriptedWorkbench } from './scriptedWorkbench.ts';
 
 const nothingToFetch: LabPlan = { is: 'plan', missing: [], fetched: [], cache: '/cache' };
@@ -28,6 +31,15 @@ const fields = {
   console: 'internalConsole',
 };
 const configuration = { type: 'kvm', request: 'launch', name: 'mine', lab: true };
+
+/** VS Code connects to the adapter. */
+const tracked = (demo: Demo, made: DebugConfiguration): DebugAdapterTracker | undefined =>
+  demo.slot.createDebugAdapterTracker({ id: 'x', configuration: made } as unknown as DebugSession);
+function start(demo: Demo, made: DebugConfiguration | null | undefined): DebugAdapterTracker {
+  const tracker = made ? tracked(demo, made) : undefined;
+  assert.ok(tracker);
+  return tracker;
+}
 
 describe('the demo', () => {
   let scratch: string;
@@ -146,6 +158,11 @@ describe('the demo', () => {
     const workbench = new ScriptedWorkbench();
     await new Demo(workbench, lab({ failure: 'apt said no\nE: its output' }), folder()).open();
     assert.deepEqual(workbench.failures, [['The demo cannot go on: apt said no', 'E: its output']]);
+    const blocked = new ScriptedWorkbench();
+    writeFileSync(join(scratch, 'file'), '');
+    await new Demo(blocked, lab(), join(scratch, 'file/demo')).open();
+    assert.equal(blocked.failures[0]?.[0], 'The demo cannot go on: its folder cannot be made.');
+    assert.match(blocked.failures[0]?.[1] ?? '', /ENOTDIR/);
     const cancelled = new ScriptedWorkbench({ cancelsAt: 'step of prepare' });
     await new Demo(cancelled, lab(), folder()).open();
     assert.deepEqual([cancelled.failures, cancelled.confirmed], [[], []]);
@@ -156,12 +173,10 @@ describe('the demo', () => {
       const program = lab();
       const workbench = new ScriptedWorkbench();
       const demo = new Demo(workbench, program, folder());
-      const [first, second] = await Promise.all([
-        demo.session(undefined, configuration),
-        demo.session(undefined, configuration),
-      ]);
-      assert.deepEqual([first?.debugServer, second?.debugServer], [4711, 4711]);
-      await demo.session(undefined, configuration);
+      const first = await demo.session(undefined, configuration);
+      assert.equal(first?.debugServer, 4711);
+      start(demo, first).onWillStopSession?.();
+      assert.equal((await demo.session(undefined, configuration))?.debugServer, 4711);
       assert.deepEqual(program.did, ['run']);
       assert.equal(workbench.progressed[0], 'KVM Debug: starting the lab');
       program.end();
@@ -171,6 +186,71 @@ describe('the demo', () => {
       demo.dispose();
       await new Promise(setImmediate);
       assert.deepEqual(program.did, ['run', 'run', 'stop']);
+    });
+
+    it('gives the lab to one session at a time, and says so to others', async () => {
+      const workbench = new ScriptedWorkbench();
+      const program = lab();
+      const demo = new Demo(workbench, program, folder());
+      const session = () => demo.session(undefined, configuration);
+      const refusals = () => workbench.failures.splice(0).map(([sentence]) => sentence);
+      const refusal = 'The lab has a session already: end it first.';
+      // While it boots; three, as only one may be let through.
+      const [first, ...others] = await Promise.all([session(), session(), session()]);
+      assert.equal(first?.debugServer, 4711);
+      assert.deepEqual(
+        [others, refusals()],
+        [
+          [undefined, undefined],
+          [refusal, refusal],
+        ],
+      );
+      for (const end of ['onWillStopSession', 'onExit', 'onError'] as const) {
+        const tracker = start(demo, first);
+        assert.deepEqual([await session(), await session()], [undefined, undefined]);
+        assert.deepEqual(refusals(), [refusal, refusal]);
+        if (end === 'onError') tracker.onError?.(new Error());
+        else if (end === 'onExit') tracker.onExit?.(0, undefined);
+        else tracker.onWillStopSession?.();
+        assert.ok(await session(), end);
+      }
+      // VS Code did not start the last one, and says nothing of it.
+      assert.equal(await session(), undefined);
+      assert.ok(await session());
+      start(demo, first);
+      program.end();
+      await new Promise(setImmediate);
+      assert.ok(await session(), 'a lab that is gone has no session');
+    });
+
+    it('leaves alone sessions that are not of the lab', async () => {
+      const demo = new Demo(new ScriptedWorkbench(), lab(), folder());
+      const first = await demo.session(undefined, configuration);
+      start(demo, first).onExit?.(0, undefined);
+      assert.equal(tracked(demo, { ...configuration, debugServer: 1 }), undefined);
+      assert.equal(tracked(demo, { type: 'kvm', request: 'launch', name: 'x' }), undefined);
+      assert.ok(await demo.session(undefined, configuration));
+    });
+
+    it('ends the wait of a session that is cancelled while another boots', async () => {
+      const program = lab();
+      let boot = (): void => undefined;
+      const run = program.run.bind(program);
+      program.run = async (step, signal) => {
+        await new Promise<void>((resolve) => {
+          boot = resolve;
+        });
+        return run(step, signal);
+      };
+      const waiting = new WindowLab(program);
+      const first = waiting.ready(() => undefined, new AbortController().signal);
+      const second = new AbortController();
+      const other = waiting.ready(() => undefined, second.signal);
+      second.abort();
+      await assert.rejects(other, { name: 'AbortError' });
+      assert.equal(getEventListeners(second.signal, 'abort').length, 0);
+      boot();
+      assert.equal((await first).port, 4711);
     });
 
     it('asks before it fetches, and starts nothing when cancelled or when the lab fails; then it tries again', async () => {
@@ -205,7 +285,11 @@ describe('the demo', () => {
     it('finds the sources where the workspace has them', async () => {
       const demo = new Demo(new ScriptedWorkbench(), lab(), folder());
       await demo.open();
-      const map = async (workspace: string) => (await demo.session(workspace, configuration))?.sourceMap.init;
+      const map = async (workspace: string) => {
+        const made = await demo.session(workspace, configuration);
+        start(demo, made).onExit?.(0, undefined);
+        return made?.sourceMap.init;
+      };
       assert.equal(await map(folder()), join(folder(), 'linux/init'));
       assert.equal(await map(scratch), join(sources, 'init'));
     });

@@ -1,6 +1,6 @@
 // dist/lab.js as a process, played by a script.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -30,17 +30,11 @@ test('steps are told, and what comes in the end', async () => {
   assert.deepEqual([steps, prepared.sources], [['prepare'], '/s']);
 });
 
-test('a lab runs until it is stopped, and when it is cancelled later it is not', async () => {
+test('a lab runs until it is stopped, and nothing cancels it later', async () => {
   const controller = new AbortController();
   const lab = await program(`tell({ is: 'ready', port: 4711 });`).run(() => undefined, controller.signal);
-  controller.abort();
   assert.equal(lab.ready.port, 4711);
-  let gone = false;
-  void lab.ended.then(() => {
-    gone = true;
-  });
-  await new Promise(setImmediate);
-  assert.equal(gone, false);
+  assert.equal(getEventListeners(controller.signal, 'abort').length, 0);
   lab.stop();
   await lab.ended;
 });
@@ -69,4 +63,18 @@ test('a failure is told as the lab says it; a lab that just dies says what it co
   await assert.rejects(failing.plan(), (error) => error instanceof LabError && error.message === 'no\nmore');
   const dying = program(`console.error('out of memory'); process.exit(3);`);
   await assert.rejects(dying.plan(), (error) => error instanceof LabError && /out of memory/.test(error.message));
+});
+
+test('what is no message, and a program that cannot be started, are failures of the lab', async () => {
+  for (const line of ['npm notice', '7', 'null', '{}']) {
+    const babbling = program(`console.log(${JSON.stringify(line)});`);
+    await assert.rejects(babbling.plan(), (error) => error instanceof LabError && error.message.includes(`\n${line}`));
+  }
+  const path = process.execPath;
+  try {
+    process.execPath = join(scratch, 'gone');
+    await assert.rejects(program('').plan(), (error) => error instanceof LabError && /ENOENT/.test(error.message));
+  } finally {
+    process.execPath = path;
+  }
 });

@@ -10,6 +10,7 @@ import {
   parseAttach,
   parseLaunch,
   vmmKinds,
+  vmmNames,
 } from '../../src/dap/arguments.ts';
 import { initialConfigurations } from '../../src/extension/configurations.ts';
 
@@ -33,7 +34,13 @@ interface Debugger {
 const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   dependencies: Record<string, string>;
   devDependencies: Record<string, string>;
-  contributes: { breakpoints: { language: string }[]; debuggers: [Debugger]; languages: { id: string }[] };
+  contributes: {
+    breakpoints: { language: string }[];
+    debuggers: [Debugger];
+    languages: { id: string }[];
+    viewsWelcome: { when: string }[];
+    walkthroughs: { steps: { id: string; completionEvents: string[] }[] }[];
+  };
 };
 const [kvm] = manifest.contributes.debuggers;
 const launch = kvm.configurationAttributes.launch.properties;
@@ -153,6 +160,35 @@ describe('package.json', () => {
       own.filter((id) => !breakpoints.includes(id)),
       ['kernel-log'],
     );
+  });
+
+  it('welcomes in the languages of the debugger', () => {
+    for (const { when } of manifest.contributes.viewsWelcome) {
+      const languages = /^debugStartLanguage =~ \/\^\((.*)\)\$\/$/.exec(when)?.[1]?.split('|');
+      assert.deepEqual(languages, kvm.languages);
+    }
+  });
+
+  it('names all programs that are looked for', () => {
+    for (const name of vmmNames.kvmtool) {
+      for (const field of ['vmm', 'vmmPath'])
+        assert.ok(launch[field]?.markdownDescription?.includes(`\`${name}\``), name);
+    }
+    assert.ok(launch.vmmPath?.markdownDescription?.includes(`\`${vmmNames.qemu[0]}\``));
+  });
+
+  it('completes steps of the walkthrough by events that VS Code has', () => {
+    // contributes.walkthroughs in its documentation of contribution points
+    const event = /^(on(Command|Link|View|Settings?Changed|Context|StepSelected)\b|extensionInstalled:)/;
+    const steps = manifest.contributes.walkthroughs.flatMap((walkthrough) => walkthrough.steps);
+    for (const { id, completionEvents } of steps) for (const each of completionEvents) assert.match(each, event, id);
+  });
+
+  it('has a README whose links lead to what is packed', () => {
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+    // Pictures are packed as the README has them (packaging/vsix.ts).
+    const links = [...readme.matchAll(/(?<!!)\[[^\]]*\]\(([\w/.-]+)\)/g)].map(([, path]) => path);
+    assert.deepEqual(links, ['LICENSE']);
   });
 
   it('names every package at one exact version', () => {

@@ -124,6 +124,20 @@ describe('the fields that a configuration leaves out', () => {
       assert.match(nowhere.asked[0]?.[0] ?? '', /no folder is open/);
     });
 
+    it('a kernel that is not debugged is not taken, and said to be there', async () => {
+      folder.vmlinux('vmlinux', 62);
+      const image = folder.write('arch/x86/boot/bzImage');
+      const sentence = `"kernel" is not set, and ${image} is a kernel for x86_64; this version debugs arm64 guests only.`;
+      const { workbench, outcome } = await fill({});
+      assert.equal(outcome, undefined);
+      assert.ok(workbench.asked[0]?.[0]?.includes(sentence), workbench.asked.join());
+      const attached = await fill({ request: 'attach', pid: 7 });
+      assert.equal(attached.filled.symbols, undefined);
+      assert.match(attached.workbench.told.join(), /bzImage is a kernel for x86_64; this version debugs arm64/);
+      folder.build('out');
+      assert.equal((await fill({})).filled.symbols, at('out/vmlinux'));
+    });
+
     it('of several kernels one is chosen', async () => {
       folder.build('a');
       folder.build('b');
@@ -161,6 +175,8 @@ describe('the fields that a configuration leaves out', () => {
       assert.equal(parseAttach(outcome).pid, 42);
       assert.deepEqual([...workbench.asked, ...workbench.told], []);
       assert.equal((await fill({ request, pid: '' })).outcome, undefined, 'Escape cancels');
+      const stub = await fill({ request, pid: '', symbols: '' }, { vm: { remote: ':1234' } });
+      assert.deepEqual(parseAttach(stub.outcome).remote, { host: 'localhost', port: 1234 });
     });
 
     it('a remote stub has no process', async () => {

@@ -26,6 +26,10 @@ test('command lines of VMMs describe their guests', () => {
     ['cloud-hypervisor --cpus boot=2 --memory size=1G --kernel v', 'cloud-hypervisor', undefined, 2, 1024 * MiB, 'v'],
     ['crosvm run --cpus num-cores=2 --mem 512 --name x Image', 'crosvm', 'x', 2, 512 * MiB],
     ['firecracker --id box --config-file c', 'firecracker', 'box'],
+    ['./vmm --accel kvm --kernel /k', 'vmm', undefined, undefined, undefined, '/k'],
+    ['./vmm --user vm --cpus 2', 'vmm', undefined, 2],
+    ['nice /usr/bin/qemu-system-aarch64 -m 1G', 'QEMU', undefined, undefined, 1024 * MiB],
+    ['/lib/ld-linux-aarch64.so.1 --library-path /x /opt/lkvm run -c 2', 'kvmtool', undefined, 2],
     ['/opt/own-vmm -k Image', 'own-vmm', undefined, undefined, undefined, 'Image'],
   ];
   for (const [line, vmm, name, vcpus, memory, kernel] of table) {

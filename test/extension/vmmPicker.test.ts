@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { describe, it } from 'node:test';
 import type { QuickPick } from 'vscode';
-import { type VmmItem, vmmItems } from '../../src/extension/vmmItems.ts';
+import { type ListOptions, type VmmItem, vmmItems } from '../../src/extension/vmmItems.ts';
 import { pickVmm } from '../../src/extension/vmmPicker.ts';
 import type { RunningVmms, Vmm } from '../../src/extension/vmms.ts';
 
@@ -82,6 +82,8 @@ class FakeQuickPick {
   activeItems: readonly VmmItem[] = [];
   selectedItems: readonly VmmItem[] = [];
   value = '';
+  placeholder = '';
+  buttons: readonly unknown[] = [];
   busy = false;
   disposed = false;
   readonly #on = (name: string) => (listener: (value: string) => void) => this.events.on(name, listener);
@@ -107,10 +109,11 @@ class FakeQuickPick {
 }
 
 describe('picking a running VM', () => {
-  function open(answers: (RunningVmms | Error)[]) {
+  function open(answers: (RunningVmms | Error)[], options: ListOptions = {}) {
     const list = new FakeQuickPick();
     const errors: unknown[] = [];
     const picked = pickVmm({
+      ...options,
       createQuickPick: () => list as unknown as QuickPick<VmmItem>,
       refresh: { iconPath: { id: 'refresh' } },
       find: async () => {
@@ -172,6 +175,40 @@ describe('picking a running VM', () => {
     list.type('123');
     list.accept(list.items[0]);
     assert.deepEqual(await picked, { pid: 123, vmm: undefined });
+  });
+
+  it('takes a remote stub, where one will do', async () => {
+    const none = { vmms: [vmm], hidden: 0 };
+    const { list, picked } = open([none], { takesRemote: true });
+    assert.match(list.placeholder, /HOST:PORT/);
+    await settled();
+    for (const text of ['host', 'host:', 'host:99999', '99']) {
+      list.type(text);
+      assert.ok(
+        list.items.every(({ remote }) => remote === undefined),
+        text,
+      );
+    }
+    list.type(' host:1234 ');
+    assert.equal(list.items[1]?.label, '$(remote) host:1234');
+    list.type('[::1]:1234');
+    list.accept(list.items[1]);
+    assert.deepEqual(await picked, { remote: '[::1]:1234' });
+    const other = open([none]);
+    await settled();
+    other.list.type('host:1234');
+    assert.equal(other.list.items.length, 1);
+    assert.doesNotMatch(other.list.placeholder, /HOST/);
+  });
+
+  it('lists no VMs of this machine where the adapter may be on another', async () => {
+    const { list, picked } = open([], { isElsewhere: true });
+    assert.match(list.placeholder, /^The process id of a VMM, on the machine of the adapter \("debugServer"\)$/);
+    await settled();
+    assert.deepEqual([list.items, list.buttons], [[], []]);
+    list.type('4711');
+    list.accept(list.items[0]);
+    assert.deepEqual(await picked, { pid: 4711, vmm: undefined });
   });
 
   it('stays open when the machine cannot be looked at', async () => {

@@ -1,7 +1,7 @@
 /** What the lab says it needs before it takes anything. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type Machine, missingFor, refusal } from '../../lab/plan.ts';
+import { type Machine, missingFor, piecesToFetch, refusal } from '../../lab/plan.ts';
 
 const debian: Machine = { isInstalled: () => true, hasArchive: true, freeMegabytes: 100_000 };
 const without = (...programs: string[]): Machine => ({ ...debian, isInstalled: (name) => !programs.includes(name) });
@@ -52,4 +52,28 @@ test('other systems and processors are refused, in one sentence', () => {
     assert.match(sentence, new RegExp(`${platform} on ${architecture}`));
     assert.match(sentence, /^[^.]+\.$/);
   }
+});
+
+test('tools are fetched where they are not installed, and only with what they make', () => {
+  const installed = () => undefined;
+  const bare = (tool: string): string => `tool-${tool}`;
+  const named = (...[release, isThere, entryOf]: Parameters<typeof piecesToFetch>): string[] =>
+    piecesToFetch(release, isThere, entryOf).map(({ what }) => what);
+  const all = named(undefined, () => false, bare);
+  const parts = named(undefined, () => false, installed);
+  const tools = ['QEMU', 'mke2fs', 'xz'].map((tool) => `${tool} for this machine`);
+  assert.deepEqual(all, [...parts, ...tools]);
+  const release = { abi: '6.1.0-1-cloud-arm64', version: '6.1-2', packages: [] };
+  assert.deepEqual(
+    named(release, (entry) => !entry.startsWith('tool-'), bare),
+    tools.slice(0, 1),
+  );
+  assert.deepEqual(
+    named(release, () => true, bare),
+    [],
+  );
+  assert.deepEqual(
+    named(undefined, (entry) => entry === 'tool-xz', bare),
+    [...parts, ...tools.slice(0, 2)],
+  );
 });
