@@ -44,7 +44,9 @@ suite('in a folder without a kernel', () => {
       },
       vscode.window.tabGroups.onDidChangeTabs as vscode.Event<never>,
     );
-    assert.match(vscode.window.activeTextEditor?.document.getText() ?? '', /\/dev\/kvm/);
+    // The preview shows a document.
+    const report = vscode.workspace.textDocuments.find(({ uri }) => uri.path.includes('This Machine'));
+    assert.match(report?.getText() ?? '', /\/dev\/kvm/);
   });
 
   test('"Create launch.json" makes one that names the usual files', async () => {
