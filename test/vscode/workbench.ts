@@ -53,22 +53,34 @@ export class Workbench {
 
   /** Sets a breakpoint by a click beside a line of the open file that can be seen. */
   async clickGutter(line: number): Promise<void> {
-    const { x, y } = await this.#marginBeside(new RegExp(`^${line}$`));
+    const { x, y } = await this.#marginBeside(line);
     await this.#hoverUntilHint(x, y);
     await this.page.mouse.click(x, y);
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
   }
 
-  /** Where the margin for breakpoints lies beside a line: looked up once the rows stand still, and in one step of the
-   *  page, since an editor that is being laid out replaces them. */
-  async #marginBeside(line: RegExp): Promise<{ x: number; y: number }> {
-    const number = this.page.locator('.monaco-editor .line-numbers', { hasText: line }).first();
-    await number.hover();
-    return number.evaluate((element) => {
-      const row = element.getBoundingClientRect();
-      const margin = element.closest('.monaco-editor').querySelector('.glyph-margin').getBoundingClientRect();
-      return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
-    });
+  /** Where the margin for breakpoints lies beside a line, any one unless told: looked up in one step of the page, since an
+   *  editor that is being laid out or coloured replaces its rows. */
+  async #marginBeside(line?: number): Promise<{ x: number; y: number }> {
+    const editor = this.page.locator('.monaco-editor').first();
+    for (let attempt = 0; attempt < 60; attempt++) {
+      const place = await editor.evaluate(
+        (element, text) => {
+          const numbers = [...element.querySelectorAll('.line-numbers')];
+          const wanted = numbers.find(({ textContent }) =>
+            text === '' ? /^\d+$/.test(textContent) : textContent === text,
+          );
+          const row = wanted?.getBoundingClientRect();
+          const margin = element.querySelector('.glyph-margin')?.getBoundingClientRect();
+          if (!row?.height || !margin?.width) return undefined;
+          return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
+        },
+        `${line ?? ''}`,
+      );
+      if (place) return place;
+      await this.page.waitForTimeout(500);
+    }
+    throw new Error(`line ${line} cannot be seen`);
   }
 
   /** The breakpoint hint under the pointer shows that debuggers are registered. */
@@ -83,7 +95,7 @@ export class Workbench {
 
   /** Resolves once a breakpoint, and F5, would not be swallowed. */
   async debuggersReady(): Promise<void> {
-    const { x, y } = await this.#marginBeside(/^\d+$/);
+    const { x, y } = await this.#marginBeside();
     await this.#hoverUntilHint(x, y);
   }
 
