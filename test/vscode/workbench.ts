@@ -113,16 +113,22 @@ export class Workbench {
     await this.page.locator('.codicon-debug-breakpoint, .codicon-debug-breakpoint-unverified').first().waitFor();
   }
 
-  /** Where the margin for breakpoints lies beside a line: looked up once the rows stand still, and in one step of the
-   *  page, since an editor that is being laid out replaces them. */
+  /** Where the margin for breakpoints lies beside a line: looked up in one step of the page, since an editor that is being laid
+   *  out or coloured replaces its rows. */
   async #marginBeside(line: number): Promise<{ x: number; y: number }> {
-    const number = this.page.locator('.monaco-editor .line-numbers', { hasText: new RegExp(`^${line}$`) }).first();
-    await number.hover();
-    return number.evaluate((element) => {
-      const row = element.getBoundingClientRect();
-      const margin = element.closest('.monaco-editor').querySelector('.glyph-margin').getBoundingClientRect();
-      return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
-    });
+    const editor = this.page.locator('.monaco-editor').first();
+    for (let attempt = 0; attempt < 60; attempt++) {
+      const place = await editor.evaluate((element, text) => {
+        const numbers = [...element.querySelectorAll('.line-numbers')];
+        const row = numbers.find(({ textContent }) => textContent === text)?.getBoundingClientRect();
+        const margin = element.querySelector('.glyph-margin')?.getBoundingClientRect();
+        if (!row?.height || !margin?.width) return undefined;
+        return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
+      }, `${line}`);
+      if (place) return place;
+      await this.page.waitForTimeout(500);
+    }
+    throw new Error(`line ${line} cannot be seen`);
   }
 
   /** The breakpoint hint under the pointer shows that debuggers are registered. */
