@@ -6,6 +6,16 @@ import { openBrowser, Server } from './server.ts';
 /** Milliseconds; a bound for what hangs, also on a busy machine. */
 const WAIT_LIMIT = 120_000;
 
+/** What of the DOM the functions use that run in the page; its types would be those of all of the repository. */
+interface PageElement {
+  readonly textContent: string | null;
+  getBoundingClientRect(): { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
+}
+declare const document: {
+  querySelector(selectors: string): PageElement | null;
+  querySelectorAll(selectors: string): Iterable<PageElement>;
+};
+
 export class Workbench {
   readonly #server: Server;
   readonly #browser: Browser;
@@ -62,28 +72,25 @@ export class Workbench {
   /** Where the margin for breakpoints lies beside a line, any one unless told: looked up in one step of the page, since an
    *  editor that is being laid out or coloured replaces its rows. */
   async #marginBeside(line?: number): Promise<{ x: number; y: number }> {
-    const editor = this.page.locator('.monaco-editor').first();
-    for (let attempt = 0; attempt < 60; attempt++) {
-      const place = await editor.evaluate(
-        (element, text) => {
-          const numbers = [...element.querySelectorAll('.line-numbers')];
-          const wanted = numbers.find(({ textContent }) =>
-            text === '' ? /^\d+$/.test(textContent) : textContent === text,
-          );
-          const row = wanted?.getBoundingClientRect();
-          const margin = element.querySelector('.glyph-margin')?.getBoundingClientRect();
-          if (!row?.height || !margin?.width) return undefined;
-          return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
-        },
-        `${line ?? ''}`,
-      );
-      if (place) return place;
-      await this.page.waitForTimeout(500);
-    }
-    throw new Error(`line ${line} cannot be seen`);
+    const found = await this.page.waitForFunction(
+      (text) => {
+        const numbers = [...document.querySelectorAll('.monaco-editor .line-numbers')];
+        const wanted = numbers.find(({ textContent }) =>
+          text ? textContent === text : /^\d+$/.test(textContent ?? ''),
+        );
+        const row = wanted?.getBoundingClientRect();
+        const margin = document.querySelector('.monaco-editor .glyph-margin')?.getBoundingClientRect();
+        if (!row?.height || !margin?.width) return undefined;
+        return { x: margin.x + margin.width / 2, y: row.y + row.height / 2 };
+      },
+      `${line ?? ''}`,
+    );
+    const place = await found.jsonValue();
+    if (!place) throw new Error(`line ${line} cannot be seen`);
+    return place;
   }
 
-  /** The breakpoint hint under the pointer shows that debuggers are registered. */
+  /** The breakpoint hint under the pointer shows that debuggers are registered: before that a click, and F5, are swallowed. */
   async #hoverUntilHint(x: number, y: number): Promise<void> {
     const hint = this.page.locator('.codicon-debug-hint');
     for (let attempt = 0; (await hint.count()) === 0; attempt++) {
