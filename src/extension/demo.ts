@@ -1,9 +1,9 @@
 // The demo: the lab, a folder to debug its kernel from, and sessions in it, one at a time.
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DebugConfiguration } from 'vscode';
+import type { DebugConfiguration, Memento } from 'vscode';
 import type { LabPlan, PreparedLab } from '../../lab/messages.ts';
-import { makeDemoFolder, sourcesLink } from './demoFolder.ts';
+import { makeDemoFolder, sourcesLink, tourFile } from './demoFolder.ts';
 import { LabError, type LabProgram, type Step } from './labProgram.ts';
 import { LabSlot } from './labSlot.ts';
 import type { Outcome } from './offers.ts';
@@ -17,6 +17,7 @@ export const wantsLab = ({ request, lab, debugServer }: DebugConfiguration): boo
 const newWindow = 'Open in a New Window';
 const here = 'Open Here';
 const fetch = 'Fetch';
+const welcomed = 'demo.welcomed';
 
 export class Demo {
   readonly #workbench: Workbench;
@@ -51,10 +52,17 @@ export class Demo {
     }
     const chosen = await this.#workbench.confirm(
       'The demo is ready to be opened.',
-      `In its folder, F5 boots the emulated machine and stops in the kernel; README.md says what there is to see.\n\n${folder}`,
+      `In its folder, F5 boots the emulated machine and stops in the kernel; ${tourFile} says what there is to see.\n\n${folder}`,
       [newWindow, here],
     );
     if (chosen !== undefined) await this.#workbench.openWorkspace(folder, chosen === newWindow);
+  }
+
+  /** Shows what there is to see, when the window is the demo's for the first time. `state`: the workspace's. */
+  async welcome(state: Pick<Memento, 'get' | 'update'>): Promise<void> {
+    if (!this.#workbench.folders().includes(this.#folder) || state.get(welcomed)) return;
+    await state.update(welcomed, true);
+    await this.#workbench.showPreview(join(this.#folder, tourFile));
   }
 
   /** A configuration with `"lab": true`, for the adapter in the lab: boots that first. Undefined when the user, or the

@@ -6,14 +6,16 @@ import type { PreparedLab } from '../../lab/messages.ts';
 /** The sources in the folder: a link into the cache. */
 export const sourcesLink = 'linux';
 
-/** Makes the folder, or completes it: launch.json and settings that are there are the user's. Returns its path. */
+/** What there is to see. package.json has the extension activated in a folder that holds it. */
+export const tourFile = 'KVM Debug Demo.md';
+
+/** Makes the folder, or completes it: a launch.json that is there is the user's. Returns its path. */
 export async function makeDemoFolder(folder: string, { sources, configuration }: PreparedLab): Promise<string> {
   await mkdir(join(folder, '.vscode'), { recursive: true });
   await link(join(folder, sourcesLink), sources);
   const main = await readFile(join(sources, 'init/main.c'), 'utf8');
-  await writeFile(join(folder, 'README.md'), readme(lineOfCall(main)));
+  await writeFile(join(folder, tourFile), tour(lineOfCall(main)));
   await writeNew(join(folder, '.vscode/launch.json'), launchJson(configuration));
-  await writeNew(join(folder, '.vscode/settings.json'), settings);
   return folder;
 }
 
@@ -28,12 +30,6 @@ async function writeNew(path: string, text: string): Promise<void> {
     if (error.code !== 'EEXIST') throw error;
   });
 }
-
-const settings = `{
-  // This folder's README.md when it is opened.
-  "workbench.startupEditor": "readme"
-}
-`;
 
 /** What launch.json says of a field. */
 const comments: Readonly<Record<string, string>> = {
@@ -66,7 +62,7 @@ function lineOfCall(main: string): number {
   return lines.findIndex((line, index) => index > start && /\bboot_cpu_init\(\);/.test(line)) + 1;
 }
 
-const readme = (line: number): string => `# The demo: a guest's kernel under KVM, on a machine without arm64 or KVM
+const tour = (line: number): string => `# The demo: a guest's kernel under KVM, on a machine without arm64 or KVM
 
 QEMU emulates an arm64 machine with KVM here, the *lab*. A guest with Debian's kernel runs in it, and is debugged as it
 would be on real hardware: by the debug adapter beside its VMM.

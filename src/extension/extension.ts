@@ -50,6 +50,7 @@ export function activate(context: vscode.ExtensionContext): void {
     new GuestStatusItem(),
     new GuestCommands(reports).register(),
   );
+  void demo.welcome(context.workspaceState);
 }
 
 /** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. VS Code

@@ -32,6 +32,8 @@ export interface Workbench {
   openFolder(): Promise<void>;
   /** Opens a folder as the workspace of this window, or of a new one. */
   openWorkspace(folder: string, inNewWindow: boolean): Promise<void>;
+  /** Opens a Markdown file as it is read. */
+  showPreview(file: string): Promise<void>;
   /** The workspace's folders on this machine. */
   folders(): readonly string[];
 }
@@ -90,6 +92,8 @@ export const vscodeWorkbench: Workbench = {
       forceReuseWindow: !inNewWindow,
     });
   },
+
+  showPreview: async (file) => await vscode.commands.executeCommand('markdown.showPreview', vscode.Uri.file(file)),
 
   folders: () => (vscode.workspace.workspaceFolders ?? []).flatMap((folder) => folderPath(folder) ?? []),
 };

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { compileFunction } from 'node:vm';
 import { build } from 'esbuild';
+import { tourFile } from '../../src/extension/demoFolder.ts';
 
 const repository = new URL('../../', import.meta.url);
 const manifest = JSON.parse(readFileSync(new URL('package.json', repository), 'utf8')) as {
@@ -78,7 +79,7 @@ function activate() {
       onDidChangeActiveDebugSession: disposable,
     },
     window: { createStatusBarItem: disposable },
-    workspace: { registerTextDocumentContentProvider: disposable },
+    workspace: { registerTextDocumentContentProvider: disposable, workspaceFolders: undefined },
     commands: {
       registerCommand: (name: string) => {
         commands.push(name);
@@ -121,6 +122,7 @@ test('what package.json promises is registered, and disposed of with the extensi
     'onDebugResolve:kvm',
     'onDebugInitialConfigurations',
     'onDebugDynamicConfigurations:kvm',
+    `workspaceContains:${tourFile}`,
   ]);
 });
 

@@ -9,7 +9,7 @@ import type { DebugAdapterTracker, DebugConfiguration, DebugSession } from 'vsco
 import type { LabPlan } from '../../lab/messages.ts';
 import { parseLaunch } from '../../src/dap/arguments.ts';
 import { Demo } from '../../src/extension/demo.ts';
-import { launchJson } from '../../src/extension/demoFolder.ts';
+import { launchJson, tourFile } from '../../src/extension/demoFolder.ts';
 import { LabError, type RunningLab, type Step } from '../../src/extension/labProgram.ts';
 import { WindowLab } from '../../src/extension/windowLab.ts';
 import { ScriptedWorkbench } from './scriptedWorkbench.ts';
@@ -116,7 +116,7 @@ describe('the demo', () => {
   it('has a folder with the sources, a launch.json that the adapter takes, and what there is to see', async () => {
     await new Demo(new ScriptedWorkbench(), lab(), folder()).open();
     assert.equal(readlinkSync(join(folder(), 'linux')), sources);
-    assert.match(read('README.md'), /\(linux\/init\/main\.c#L5\)/);
+    assert.match(read(tourFile), /\(linux\/init\/main\.c#L5\)/);
     assert.match(read('.vscode/launch.json'), /\/\/ An emulated arm64 machine/);
     const [launch] = JSON.parse(read('.vscode/launch.json').replaceAll(/^ *\/\/.*$/gm, '')).configurations;
     const { console: _console, name: _name, ...said } = fields;
@@ -127,6 +127,21 @@ describe('the demo', () => {
       ...said,
     });
     assert.deepEqual(parseLaunch(launch).ignored, []);
+  });
+
+  it('shows what there is to see the first time that its folder is open, and in no other', async () => {
+    const kept = new Map<string, unknown>();
+    const state = {
+      get: <Value>(key: string) => kept.get(key) as Value | undefined,
+      update: async (key: string, value: unknown) => void kept.set(key, value),
+    };
+    const elsewhere = new ScriptedWorkbench({ folders: [scratch] });
+    await new Demo(elsewhere, lab(), folder()).welcome(state);
+    assert.deepEqual(elsewhere.previewed, []);
+    const inside = new ScriptedWorkbench({ folders: [folder()] });
+    await new Demo(inside, lab(), folder()).welcome(state);
+    await new Demo(inside, lab(), folder()).welcome(state);
+    assert.deepEqual(inside.previewed, [join(folder(), tourFile)]);
   });
 
   it('keeps what the user has changed in its folder, and follows the sources to where they are', async () => {

@@ -13,6 +13,7 @@ export class ScriptedWorkbench implements Workbench {
   readonly failures: (readonly string[])[] = [];
   /** Titles, each followed by the steps that were shown. */
   readonly progressed: string[] = [];
+  readonly previewed: string[] = [];
   readonly opened: { readonly folder: string; readonly inNewWindow: boolean }[] = [];
 
   constructor(
@@ -59,6 +60,10 @@ export class ScriptedWorkbench implements Workbench {
 
   async openWorkspace(folder: string, inNewWindow: boolean): Promise<void> {
     this.opened.push({ folder, inNewWindow });
+  }
+
+  async showPreview(file: string): Promise<void> {
+    this.previewed.push(file);
   }
 
   tell(message: string): void {

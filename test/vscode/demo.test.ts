@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { kernelSource } from '../../lab/lab.ts';
+import { tourFile } from '../../src/extension/demoFolder.ts';
 import { inWorkbench, picture, scratch, skip } from './inWorkbench.ts';
 
 /** A bound for what hangs: emulated, and beside other work, a boot may take minutes. */
@@ -26,10 +27,10 @@ test('the demo: opened by its command, booted by F5, stopped at the first instru
     await dialog.waitFor(patience);
     await picture(page, 'demo-ready');
     await dialog.getByText('Open Here').click();
-    await page.locator('.tab.active', { hasText: 'README.md' }).waitFor(patience);
-    const readme = page.frameLocator('iframe.webview.ready:visible').frameLocator('#active-frame');
-    await readme.getByText('Press F5').first().waitFor(patience);
-    await picture(page, 'demo-readme');
+    await page.locator('.tab.active', { hasText: tourFile }).waitFor(patience);
+    const tour = page.frameLocator('iframe.webview.ready:visible').frameLocator('#active-frame');
+    await tour.getByText('Press F5').first().waitFor(patience);
+    await picture(page, 'demo-tour');
 
     await page.keyboard.press('F5');
     await page.locator('.notification-toast', { hasText: 'starting the lab' }).waitFor(patience);
@@ -38,9 +39,9 @@ test('the demo: opened by its command, booted by F5, stopped at the first instru
     await register.waitFor(patience);
     await picture(page, 'demo-entry');
 
-    // As README.md has it: its link leads to the line.
-    await page.locator('.tab', { hasText: 'README.md' }).click();
-    await readme.getByRole('link', { name: 'linux/init/main.c' }).click();
+    // As the page has it: its link leads to the line.
+    await page.locator('.tab', { hasText: tourFile }).click();
+    await tour.getByRole('link', { name: 'linux/init/main.c' }).click();
     await page.locator('.tab.active', { hasText: 'main.c' }).waitFor();
     await workbench.clickGutter(line);
     await page.keyboard.press('F5');

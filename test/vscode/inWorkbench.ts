@@ -13,11 +13,12 @@ import { Workbench } from './workbench.ts';
 export const scratch = mkdtempSync(join(tmpdir(), 'kvm-debug-vscode-'));
 after(() => rmSync(scratch, { recursive: true, force: true }));
 
+const pictures = process.env.KVM_DEBUG_SCREENSHOTS ?? join(cacheRoot(), 'screenshots');
+mkdirSync(pictures, { recursive: true });
+
 /** Screenshots are kept to be looked at, not compared. */
 export async function picture(page: Page, name: string): Promise<void> {
-  const folder = process.env.KVM_DEBUG_SCREENSHOTS ?? join(cacheRoot(), 'screenshots');
-  mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `${name}.png`) });
+  await page.screenshot({ path: join(pictures, `${name}.png`) });
 }
 
 let installed: Installation | undefined;

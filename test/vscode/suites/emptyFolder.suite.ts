@@ -44,9 +44,8 @@ suite('in a folder without a kernel', () => {
       },
       vscode.window.tabGroups.onDidChangeTabs as vscode.Event<never>,
     );
-    // The preview shows a document.
-    const report = vscode.workspace.textDocuments.find(({ uri }) => uri.path.includes('This Machine'));
-    assert.match(report?.getText() ?? '', /\/dev\/kvm/);
+    const shown = vscode.Uri.from({ scheme: 'kvm-debug', path: '/This Machine.md' });
+    assert.match((await vscode.workspace.openTextDocument(shown)).getText(), /\/dev\/kvm/);
   });
 
   test('"Create launch.json" makes one that names the usual files', async () => {
