@@ -35,13 +35,15 @@ export async function indexFolder(dist: string, { progress = reportProgress }: L
   return cacheFolder;
 }
 
-/** Starts an adapter; resolves when it listens. It serves one session after another. */
+/** Starts an adapter, of the superuser unless told; resolves when it listens. It serves one session after another. */
 export async function startAdapter(
   lab: Lab,
   port: number,
-  options: Pick<StartOptions, 'outputLimit'> = {},
+  { uid, ...options }: Pick<StartOptions, 'outputLimit'> & { readonly uid?: number } = {},
 ): Promise<LabProcess> {
-  const adapter = lab.start(`exec node /job/dist/adapter.js --listen 0.0.0.0:${port}`, {
+  const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`;
+  const node = uid === undefined ? 'node' : `node --import 'data:text/javascript,${become}'`;
+  const adapter = lab.start(`exec ${node} /job/dist/adapter.js --listen 0.0.0.0:${port}`, {
     env: { XDG_CACHE_HOME: '/job/cache' },
     ...options,
   });

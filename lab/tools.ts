@@ -19,6 +19,7 @@ const PACKAGES = {
   'x86_64-linux-gnu-addr2line': 'binutils-x86-64-linux-gnu',
   'aarch64-linux-gnu-ld': 'binutils-aarch64-linux-gnu',
   'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu',
+  'aarch64-linux-gnu-strip': 'binutils-aarch64-linux-gnu',
   'x86_64-linux-gnu-ld': 'binutils-x86-64-linux-gnu',
   'eu-addr2line': 'elfutils',
   'llvm-symbolizer': 'llvm',

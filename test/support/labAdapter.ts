@@ -30,12 +30,12 @@ export interface AdapterProcess {
 export interface AdapterInLab extends AdapterProcess {
   readonly lab: Lab;
   /** Starts another adapter beside this one; one at a time. */
-  another(): Promise<AdapterProcess>;
+  another(options?: { readonly uid?: number }): Promise<AdapterProcess>;
   close(): Promise<void>;
 }
 
-async function listen(lab: Lab, port: number): Promise<AdapterProcess> {
-  const adapter = await startAdapter(lab, port);
+async function listen(lab: Lab, port: number, options: { readonly uid?: number } = {}): Promise<AdapterProcess> {
+  const adapter = await startAdapter(lab, port, options);
   return {
     port: lab.port(port),
     connect: () => DapClient.connect(lab.port(port), '127.0.0.1', answerTimeoutMs),
@@ -52,7 +52,7 @@ export async function startAdapterInLab(options: LabOptions = {}): Promise<Adapt
   const lab = await bootAdapterLab('dist', options);
   try {
     const first = await listen(lab, adapterPorts.first);
-    return { ...first, lab, another: () => listen(lab, adapterPorts.second), close: () => lab.close() };
+    return { ...first, lab, another: (options) => listen(lab, adapterPorts.second, options), close: () => lab.close() };
   } catch (error) {
     await lab.close();
     throw error;

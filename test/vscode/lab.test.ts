@@ -199,7 +199,7 @@ describe('VS Code and the lab', { skip }, () => {
       // The view scrolls to what is typed.
       await page.keyboard.type('early_boot');
       await variable(page, /^early_boot_irqs_disabled\b/).click({ button: 'right' });
-      await page.locator('.monaco-menu .action-item', { hasText: 'Break on Value Change' }).click();
+      await workbench.chooseFromMenu('Break on Value Change');
       await workbench.breakpointRow('early_boot_irqs_disabled');
       await page.keyboard.press('F5');
       await stopped(page, /Paused on data/i);

@@ -180,6 +180,16 @@ export class Workbench {
     await widget.waitFor({ state: 'detached' });
   }
 
+  /** Chooses from the context menu that is open. */
+  async chooseFromMenu(label: string): Promise<void> {
+    const item = this.page.locator('.monaco-menu .action-item', { hasText: label });
+    await item.hover();
+    await this.page.locator('.monaco-menu .action-item.focused', { hasText: label }).waitFor();
+    // Not by a click: it may be taken for the end of the one that opened the menu.
+    await this.page.keyboard.press('Enter');
+    await item.waitFor({ state: 'detached' });
+  }
+
   async typeInConsole(text: string): Promise<void> {
     await this.command('Debug Console: Focus on Debug Console View');
     await this.page.locator('.repl-input-wrapper .monaco-editor.focused').waitFor();
