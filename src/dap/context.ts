@@ -2,7 +2,7 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { Gva } from '../base/address.ts';
 import { UserError } from '../base/errors.ts';
 import type { Debugger } from '../debugger/debugger.ts';
-import { type FramePosition, innermostFrame } from '../debugger/scope.ts';
+import type { FramePosition } from '../debugger/scope.ts';
 import type { StopContext } from '../debugger/stopContext.ts';
 import type { SymbolSource } from '../debugger/symbols.ts';
 import type { Radix, ValueFormat } from '../symbols/format.ts';
@@ -119,10 +119,16 @@ export function vcpuOf(args: Fields, context: RequestContext): Vcpu {
 }
 
 /** The frame that `frameId` names, or the innermost one of the vCPU in focus. */
-export function frameOf(args: Fields, context: RequestContext): FramePosition & { readonly context: StopContext } {
+export async function frameOf(
+  args: Fields,
+  context: RequestContext,
+): Promise<FramePosition & { readonly context: StopContext }> {
   const current = stopped(context);
   const id = args.optionalInteger('frameId');
-  if (id === undefined) return { context: current, ...innermostFrame(current.focus) };
+  if (id === undefined) {
+    const vcpu = current.focus;
+    return { context: current, vcpu, frame: 0, inline: await current.innermost(vcpu) };
+  }
   const handle = context.frames.get(id);
   return { context: handle.context, ...handle.value };
 }

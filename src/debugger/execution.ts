@@ -11,7 +11,7 @@ import { numberOf } from './evaluate.ts';
 import { type ExceptionFilter, filterNamed, GuestTraps } from './exceptions.ts';
 import { KernelPlace } from './kernelPlace.ts';
 import type { Site } from './placement.ts';
-import { FrameScope, innermostFrame } from './scope.ts';
+import { FrameScope } from './scope.ts';
 import type { SerialTarget } from './serialTarget.ts';
 import { StopContext } from './stopContext.ts';
 import type { KernelSymbols } from './symbols.ts';
@@ -410,12 +410,20 @@ export class Execution {
     );
   }
 
+  /** A breakpoint on a function is hit in it, also where it is inlined and its code only begins. */
+  async #enter(name: string, vcpu: Vcpu): Promise<void> {
+    const inline = this.symbols?.inlinesAt(await this.context.pc(vcpu)).findIndex((each) => each.name === name) ?? -1;
+    if (inline >= 0) this.context.enter(vcpu, inline);
+  }
+
   /** Whether a hit stops the guest; a string does, and says what is wrong with the condition. */
   async #decide(breakpoint: Breakpoint, vcpu: Vcpu): Promise<boolean | string> {
     const { parsed, request } = breakpoint;
     if (request.kind === 'exception' && !(await this.#isCalledAsWanted(request.filter, vcpu))) return false;
+    if (request.kind === 'function') await this.#enter(request.name, vcpu);
     if (!parsed) return true;
-    const scope = await FrameScope.of(this.context, innermostFrame(vcpu));
+    const inline = await this.context.innermost(vcpu);
+    const scope = await FrameScope.of(this.context, { vcpu, frame: 0, inline });
     if (parsed.condition) {
       try {
         if ((await numberOf(parsed.condition, scope)) === 0n) return false;

@@ -7,14 +7,12 @@ import type { Vcpu } from '../target/target.ts';
 import type { EvaluationScope } from './evaluate.ts';
 import type { StopContext } from './stopContext.ts';
 
-/** A frame as the user counts them: `inline` counts out from the innermost function inlined into the physical `frame`. */
+/** A frame as there are in the code: `inline` counts out from the innermost function inlined into the physical `frame`. */
 export interface FramePosition {
   readonly vcpu: Vcpu;
   readonly frame: number;
   readonly inline: number;
 }
-
-export const innermostFrame = (vcpu: Vcpu): FramePosition => ({ vcpu, frame: 0, inline: 0 });
 
 /** What a frame has by name: its variables, with their values. */
 export class FrameScope implements EvaluationScope {

@@ -36,16 +36,17 @@ export async function planStep(
 ): Promise<StepPlan> {
   if (kind === 'out') return planStepOut(context, vcpu);
   const line = granularity === 'line' ? context.symbols?.lineAt(await context.pc(vcpu)) : undefined;
+  const around = await nestingOf(context, vcpu);
   const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu, into);
   // Code without lines (assembly of other people, user space) is stepped by the instruction.
   if (!line || !context.symbols) return (execution) => stepper(execution).instruction(kind === 'next');
-  return (execution) => stepper(execution).line(kind, line);
+  return (execution) => stepper(execution).line(kind, line, around);
 }
 
 async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> {
   const { symbols } = context;
   const pc = await context.pc(vcpu);
-  const around = nesting(symbols, pc);
+  const around = await nestingOf(context, vcpu);
   if (around.length > 1) {
     const caller = around.slice(0, -1);
     return (execution) => new Stepper(execution, symbols, vcpu).outTo(caller);
@@ -117,6 +118,12 @@ function returnPoint(context: StopContext, address: Gva, { registers: expected, 
 const nesting = (symbols: KernelSymbols | undefined, address: bigint): readonly number[] =>
   (symbols?.inlinesAt(address) ?? []).map(({ die }) => die).reverse();
 
+/** Those that the user sees a vCPU in. */
+async function nestingOf(context: StopContext, vcpu: Vcpu): Promise<readonly number[]> {
+  const all = nesting(context.symbols, await context.pc(vcpu));
+  return all.slice(0, all.length - (await context.innermost(vcpu)));
+}
+
 /** A part of a step; `kind` is that of the instruction it began with, where it is known. */
 interface Advance {
   readonly kind: Instruction['kind'] | undefined;
@@ -137,9 +144,8 @@ class Stepper {
     return { movement, completedOn: this.#done(movement) ? this.vcpu : undefined };
   }
 
-  /** Until another line begins, or the function returns to its caller. */
-  async line(step: 'next' | 'in', start: LineRow): Promise<StepResult> {
-    const around = nesting(this.symbols, await this.#pc());
+  /** Until another line begins, or the innermost function of `around` returns to its caller. */
+  async line(step: 'next' | 'in', start: LineRow, around: readonly number[]): Promise<StepResult> {
     const passesInlined = step === 'next' || this.into !== undefined;
     let current = start;
     for (let count = 1; ; count++) {

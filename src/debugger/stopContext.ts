@@ -20,6 +20,7 @@ export class StopContext {
   readonly #general = new Map<Vcpu, Promise<RegisterValues>>();
   readonly #stacks = new Map<Vcpu, Stack>();
   readonly #blocks = new Map<string, Promise<Uint8Array>>();
+  readonly #entered = new Map<Vcpu, number>();
 
   constructor(
     readonly target: SerialTarget,
@@ -78,6 +79,17 @@ export class StopContext {
         await this.#current(() => this.target.memory(vcpu).write(address, bytes));
       },
     };
+  }
+
+  /** The innermost frame that the user sees of a vCPU: which of the functions inlined at its pc, counted out from the innermost
+   *  (`KernelSymbols.inlinesAt`). */
+  async innermost(vcpu: Vcpu): Promise<number> {
+    return this.#entered.get(vcpu) ?? this.symbols?.callsAhead(await this.pc(vcpu)) ?? 0;
+  }
+
+  /** The user sees the function, by its number in `KernelSymbols.inlinesAt`, also when its code only begins at the pc. */
+  enter(vcpu: Vcpu, inline: number): void {
+    this.#entered.set(vcpu, inline);
   }
 
   /** The call stack of a vCPU, unwound as far as asked. */

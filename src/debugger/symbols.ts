@@ -139,6 +139,17 @@ export class KernelSymbols {
     return this.source.inlinesAt(this.#down(address)).map((frame) => ({ ...frame, entry: this.#up(frame.entry) }));
   }
 
+  /** How many of `inlinesAt`, from the innermost on, only begin at an address whose line is still that of their call: who stops
+   *  there is about to call them, and sees their caller, as in gdb (gdb/inline-frame.c, skip_inline_frames). */
+  callsAhead(address: bigint): number {
+    const row = this.lineAt(address);
+    return (
+      this.inlinesAt(address).findLastIndex(
+        ({ begins, call }) => begins && call !== undefined && call.line === row?.line && call.file === row.file,
+      ) + 1
+    );
+  }
+
   /** Where the kernel goes on when the instruction there faults, if it has foreseen that. */
   fixupOf(address: bigint): Gva | undefined {
     const fixup = this.#exceptionTable.fixupOf(this.#down(address));

@@ -18,6 +18,8 @@ export interface InlineFrame {
   readonly entry: bigint;
   /** Of an inlined one: the place of the call, in the function that comes next in the chain. */
   readonly call: CallPlace | undefined;
+  /** A piece of its code begins at the address. */
+  readonly begins: boolean;
 }
 
 export interface CallPlace {
@@ -58,13 +60,13 @@ export class Inlines {
     if (unit === undefined) return [];
     const scopes = this.scopes.of(unit);
     const chain = around(scopes, pc);
-    if (chain.length === 0) return this.#patchable(scopes, pc).map((scope) => this.#frame(scope, unit));
+    if (chain.length === 0) return this.#patchable(scopes, pc).map((scope) => this.#frame(scope, unit, pc));
     const inlined = chain.filter(({ kind }) => kind === 'inlined');
-    const functions = chain.filter(({ kind }) => kind === 'function').map((scope) => this.#frame(scope, unit));
+    const functions = chain.filter(({ kind }) => kind === 'function').map((scope) => this.#frame(scope, unit, pc));
     // Aliases in assembly have an entry each: the same code under several names.
     const symbol = functions.length > 1 ? this.symbolAt(pc)?.name : undefined;
     const own = functions.find(({ name }) => name === symbol) ?? functions[0];
-    return [...inlined.map((scope) => this.#frame(scope, unit)), ...(own === undefined ? [] : [own])];
+    return [...inlined.map((scope) => this.#frame(scope, unit, pc)), ...(own === undefined ? [] : [own])];
   }
 
   /** The function whose own bytes in front of its entry an address is in: its symbol covers both. What is in front may also
@@ -76,16 +78,17 @@ export class Inlines {
     return [next];
   }
 
-  #frame({ kind, die: offset, entry }: Scope, unit: Unit): InlineFrame {
+  #frame({ kind, die: offset, entry, ranges }: Scope, unit: Unit, pc: bigint): InlineFrame {
     const die = this.dies.at(offset, unit);
     const name = this.dies.name(die) ?? '?';
-    if (kind === 'function') return { kind, name, die: offset, entry, call: undefined };
+    const begins = ranges.some(({ start }) => start === pc) && !ranges.some(({ end }) => end === pc);
+    if (kind === 'function') return { kind, name, die: offset, entry, call: undefined, begins };
     const number = (attribute: number): number => {
       const value = die.attributes.get(attribute);
       return value?.kind === 'constant' ? Number(value.value) : 0;
     };
     const file = this.lineTableOf(unit)?.file(number(DW_AT.callFile)) ?? unit.name ?? '';
     const call = { file, line: number(DW_AT.callLine), column: number(DW_AT.callColumn) };
-    return { kind, name, die: offset, entry, call };
+    return { kind, name, die: offset, entry, call, begins };
   }
 }

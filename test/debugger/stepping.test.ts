@@ -341,8 +341,16 @@ const inlined = {
       die: 1,
       entry: addressOf('start_kernel'),
       call: undefined,
+      begins: address === addressOf('start_kernel'),
     } as const;
-    const inner = { kind: 'inlined', name: 'body', die: 2, entry: addressOf('.loop'), call: undefined } as const;
+    const inner = {
+      kind: 'inlined',
+      name: 'body',
+      die: 2,
+      entry: addressOf('.loop'),
+      call: { file: 'init/main.c', line: 15, column: 1 },
+      begins: address === addressOf('.loop'),
+    } as const;
     const isInner = address >= addressOf('.loop') && address < addressOf('.loop', 2);
     const isOuter = address >= addressOf('start_kernel') && address < addressOf('helper');
     return isInner ? [inner, outer] : isOuter ? [outer] : [];
@@ -363,10 +371,34 @@ test('next passes over a function that is inlined, a step in enters it', async (
   }
 });
 
+test('where the line is still that of the call of an inlined function, the call is ahead', async () => {
+  const symbols = {
+    ...inlined,
+    lineAt: (address: bigint) => {
+      const row = fakeSymbols.lineAt(address);
+      const own = addressOf('.loop', 1);
+      if (row === undefined || address < addressOf('.loop') || address > own) return row;
+      return address < own ? { ...row, end: own } : { ...row, start: own, line: 80 };
+    },
+  };
+  for (const [kind, end] of [
+    ['next', addressOf('.loop', 2)],
+    ['in', addressOf('.loop', 1)],
+  ] as const) {
+    const target = inHelper();
+    const { step, instance } = debug(target, symbols);
+    target.set(0, 'pc', addressOf('.loop'));
+    target.set(0, 'x2', data);
+    assert.equal(await instance.stopped().innermost(0), 1);
+    assert.equal((await step(kind, 'line')).reason, 'step');
+    assert.equal(target.get(0, 'pc'), end, kind);
+  }
+});
+
 test('a step out of an inlined function ends in the function that it is inlined into', async () => {
   const target = inHelper();
   const { step } = debug(target, inlined);
-  target.set(0, 'pc', addressOf('.loop'));
+  target.set(0, 'pc', addressOf('.loop', 1));
   target.set(0, 'x2', data);
   assert.equal((await step('out', 'line')).reason, 'step');
   assert.equal(target.get(0, 'pc'), addressOf('.loop', 2));
@@ -378,7 +410,8 @@ test('next runs through a tail call to where that returns', async () => {
     ...fakeSymbols,
     inlinesAt: (address: bigint) => {
       const entry = functions.filter((start) => start <= address).reduce((a, b) => (a > b ? a : b), 0n);
-      return [{ kind: 'function', name: '', die: Number(entry - base), entry, call: undefined } as const];
+      const begins = entry === address;
+      return [{ kind: 'function', name: '', die: Number(entry - base), entry, call: undefined, begins } as const];
     },
   };
   for (const [kind, end] of [

@@ -266,6 +266,30 @@ describe('adapter', () => {
   after(() => adapter.close());
   const vmm: Vmm = lkvm() === undefined ? 'qemu' : 'kvmtool';
 
+  test('at the call of an inlined function its caller is seen, unless the breakpoint is on that function', async () => {
+    await session(adapter, async (user) => {
+      const line = await lineOf('setup_command_line');
+      await user.begin('launch', guestConfiguration(vmm), async () => {
+        await user.breakAt(line, { condition: 'command_line != 0' });
+      });
+      await user.stopped();
+      assert.equal((await user.go('continue')).reason, 'breakpoint');
+      const [frame, caller] = await user.frames();
+      assert.deepEqual([frame?.name, frame?.line], ['start_kernel', line]);
+      assert.match(caller?.name ?? '', /__primary_switched/);
+      assert.match(await user.evaluate('command_line'), /^0x/);
+      assert.equal((await user.go('next')).reason, 'step');
+      assert.deepEqual(
+        (await user.frames()).slice(0, 1).map(({ name, line }) => [name, line]),
+        [['start_kernel', line + 1]],
+      );
+      await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'arch_local_irq_enable' }] });
+      assert.equal((await user.go('continue')).reason, 'function breakpoint');
+      assert.equal((await user.frames())[0]?.name, 'arch_local_irq_enable');
+      await user.leave(true);
+    });
+  });
+
   test('breakpoints of every kind', async () => {
     await session(adapter, async (user) => {
       const line = await lineOf('boot_cpu_init');

@@ -97,6 +97,17 @@ test('functions: patchable ones, inlined copies, assembly, aliases', (context) =
   assert.deepEqual(of('nothing'), []);
 });
 
+test('an inlined copy begins where a piece of its code does, which need not be where it is entered', (context) => {
+  const file = SymbolFile.open(temporaryFile(context, buildKernel()));
+  const begins = (offset: number): boolean[] => file.inlinesAt(at(offset)).map((each) => each.begins);
+  assert.deepEqual([0x18, 0x1c, 0x28, 0x2c].map(begins), [
+    [true, false],
+    [false, false],
+    [true, false],
+    [false, false],
+  ]);
+});
+
 test('what is in front of a function is its own where its symbol says so, else padding', (context) => {
   const namesAt = (options: object): string[] => {
     const file = SymbolFile.open(temporaryFile(context, buildKernel(options)));

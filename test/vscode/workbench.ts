@@ -127,6 +127,16 @@ export class Workbench {
   }
 
   /** Adds an expression to the Watch view. */
+  /** Opens a scope of the Variables view. */
+  async openScope(name: string): Promise<void> {
+    const row = this.page.locator('.debug-variables .monaco-list-row', { hasText: new RegExp(`^${name}$`) }).first();
+    // A click that meets rows on their way to another place opens nothing, or another.
+    while ((await row.getAttribute('aria-expanded')) !== 'true') {
+      await row.click();
+      await this.page.waitForTimeout(500);
+    }
+  }
+
   async watch(expression: string): Promise<void> {
     await this.command('Run and Debug: Focus on Watch View');
     const header = this.page.locator('.pane-header[aria-label^="Watch"]');

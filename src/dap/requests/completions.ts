@@ -20,7 +20,7 @@ export const completions: Handler = async (args, context) => {
   const text = lines[line === undefined ? 0 : line - (features.linesStartAt1 ? 1 : 0)] ?? '';
   const typed = text.slice(0, args.integer('column', { min: 0 }) - (features.columnsStartAt1 ? 1 : 0));
   if (debuggerOf(context).state !== 'stopped') return { targets: [] };
-  const frame = frameOf(args, context);
+  const frame = await frameOf(args, context);
   const { choices, replaced } = await complete(typed, await FrameScope.of(frame.context, frame));
   return {
     targets: choices.map(({ name, kind, detail }) => ({

@@ -73,7 +73,7 @@ interface Meant {
 async function meant(args: Fields, name: string, context: RequestContext): Promise<Meant | undefined> {
   const reference = args.optionalInteger('variablesReference') ?? 0;
   if (reference === 0) {
-    const position = frameOf(args, context);
+    const position = await frameOf(args, context);
     const scope = await FrameScope.of(position.context, position);
     return { scope, position, result: await evaluate(name, scope) };
   }

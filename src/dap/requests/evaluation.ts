@@ -11,7 +11,7 @@ import { radixOf } from './numberFormat.ts';
 import { valueBody } from './variables.ts';
 
 export const evaluateRequest: Handler = async (args, context) => {
-  const frame = frameOf(args, context);
+  const frame = await frameOf(args, context);
   const scope = await FrameScope.of(frame.context, frame);
   const text = args.string('expression');
   const input = parseInput(text, (name) => scope.isType(name));
@@ -54,7 +54,7 @@ async function resultBody(
 }
 
 export const setExpression: Handler = async (args, context) => {
-  const frame = frameOf(args, context);
+  const frame = await frameOf(args, context);
   const scope = await FrameScope.of(frame.context, frame);
   const isType = (name: string): boolean => scope.isType(name);
   const target = parseInput(args.string('expression'), isType);

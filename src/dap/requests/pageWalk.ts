@@ -12,7 +12,7 @@ import { addressOf, integerOf, isScalar } from '../../symbols/value.ts';
 import { frameOf, type Handler, threadId } from '../context.ts';
 
 export const pageWalk: Handler = async (args, context) => {
-  const frame = frameOf(args, context);
+  const frame = await frameOf(args, context);
   const address = await meant(args.string('address'), await FrameScope.of(frame.context, frame));
   const { isMmuOn, regime, levels, target, fault, debuggerAddress, lines } = await walkOf(
     frame.context,

@@ -28,9 +28,12 @@ export const stackTrace: Handler = async (args, context) => {
   // Unwinding is cheap beside its alternatives: a total that is not known makes VS Code ask page by page.
   const frames = await stack.frames(Number.MAX_SAFE_INTEGER);
   const { symbols } = debuggerOf(context);
-  const shown: readonly ShownFrame[] = frames.flatMap((frame) =>
-    Array.from({ length: symbols?.inlinesAt(frame.lookup).length || 1 }, (_, inline) => ({ frame, inline })),
-  );
+  const innermost = await current.innermost(vcpu);
+  const shown: readonly ShownFrame[] = frames
+    .flatMap((frame) =>
+      Array.from({ length: symbols?.inlinesAt(frame.lookup).length || 1 }, (_, inline) => ({ frame, inline })),
+    )
+    .slice(innermost);
   const stackFrames = shown.slice(first, first + levels).map((each, index) => {
     const last = first + index === shown.length - 1;
     const note = last && stack.end !== undefined && !ordinaryEnds.has(stack.end) ? ` (stack ends: ${stack.end})` : '';
