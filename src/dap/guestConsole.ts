@@ -57,7 +57,8 @@ export class ConsoleRelay {
       const args = {
         kind,
         title: 'Guest console',
-        cwd: this.#directory,
+        // A folder that stays: the shell of the terminal does too.
+        cwd: process.cwd(),
         args: [process.execPath, program, path],
         // VS Code's own runtime is an Electron that must be told to be Node.
         ...(process.versions.electron ? { env: { ELECTRON_RUN_AS_NODE: '1' } } : {}),

@@ -286,6 +286,8 @@ test('the guest console: as output events, or in a terminal of the client', asyn
   fake.client.onRequest = (command, args) => {
     assert.equal(command, 'runInTerminal');
     const [, program, path] = (args as { args: string[] }).args;
+    // Its shell stays when the session has ended.
+    assert.equal((args as { cwd: string }).cwd, process.cwd());
     assert.equal(program, '/nowhere/console.js');
     relay = connect(path ?? '');
     relay.on('data', (chunk) => received.push(chunk));

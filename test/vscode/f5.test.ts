@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { inWorkbench, scratch, skip } from './inWorkbench.ts';
+import { fileURLToPath } from 'node:url';
+import { Session } from '../../src/dap/session.ts';
+import { fakeServices } from '../support/fakeSession.ts';
+import { inWorkbench, picture, scratch, skip } from './inWorkbench.ts';
 import { ScriptedAdapter } from './scriptedAdapter.ts';
 
 test('F5 from the VSIX shows the stop: stack, registers, breakpoint', { skip }, async () => {
@@ -38,4 +43,41 @@ test('F5 starts the adapter of the VSIX, whose refusal is shown', { skip }, asyn
     await workbench.page.keyboard.press('F5');
     await workbench.page.locator('.monaco-dialog-box', { hasText: join(workspace, 'missing/Image') }).waitFor();
   });
+});
+
+test("the guest's console is a terminal of VS Code's, which can be typed at", { skip }, async () => {
+  const { services, printed, typed } = fakeServices();
+  const consoleProgram = fileURLToPath(new URL('../../dist/console.js', import.meta.url));
+  const server = createServer((socket) => {
+    new Session(socket, socket, { ...services, consoleProgram });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  try {
+    const { port } = server.address() as AddressInfo;
+    const configuration = { request: 'launch', command: ['vmm'], stopOnEntry: true, debugServer: port };
+    await inWorkbench('console', configuration, async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.debuggersReady();
+      await page.keyboard.press('F5');
+      printed.write('Debian GNU/Linux guest ttyS0\r\n\r\nguest login: ');
+      await page.locator('.terminal-wrapper.active .xterm-rows', { hasText: 'guest login:' }).waitFor();
+      await page.locator('.terminal-wrapper.active .xterm').click();
+      await page.keyboard.type('root');
+      await page.keyboard.press('Enter');
+      printed.write('root\r\n# ');
+      await page.locator('.terminal-wrapper.active .xterm-rows', { hasText: '#' }).waitFor();
+      await picture(page, 'console');
+      let text = '';
+      for await (const piece of typed) {
+        text += piece;
+        if (text.includes('\r')) break;
+      }
+      assert.equal(text, 'root\r');
+      await page.locator('.debug-toolbar .codicon-debug-stop').click();
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
+    });
+  } finally {
+    server.close();
+  }
 });

@@ -24,6 +24,8 @@ export const SETTINGS = {
   'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'editor.fontFamily': 'DejaVu Sans Mono',
   'git.enabled': false,
+  // A terminal's text is in the page.
+  'terminal.integrated.gpuAcceleration': 'off',
 };
 
 const BROWSER_OPTIONS = [

@@ -131,7 +131,7 @@ export class Workbench {
   async openScope(name: string): Promise<void> {
     const row = this.page.locator('.debug-variables .monaco-list-row', { hasText: new RegExp(`^${name}$`) }).first();
     // A click that meets rows on their way to another place opens nothing, or another.
-    while ((await row.getAttribute('aria-expanded')) !== 'true') {
+    for (let attempt = 0; attempt < 20 && (await row.getAttribute('aria-expanded')) !== 'true'; attempt++) {
       await row.click();
       await this.page.waitForTimeout(500);
     }
