@@ -39,7 +39,7 @@ export async function indexFolder(dist: string, { progress = reportProgress }: L
 export async function startAdapter(
   lab: Lab,
   port: number,
-  { uid, ...options }: Pick<StartOptions, 'outputLimit'> & { readonly uid?: number } = {},
+  { uid, ...options }: Pick<StartOptions, 'outputLimit'> & { readonly uid?: number | undefined } = {},
 ): Promise<LabProcess> {
   const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`;
   const node = uid === undefined ? 'node' : `node --import 'data:text/javascript,${become}'`;

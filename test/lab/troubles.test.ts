@@ -49,9 +49,9 @@ describe('troubles', () => {
     symbols,
   });
 
-  for (const [what, symbols] of [
-    ['no symbols', undefined],
-    ['symbols of which nothing is left', '/job/stripped-vmlinux'],
+  for (const [what, symbols, told] of [
+    ['no symbols', undefined, /Without symbols .* "symbols"/],
+    ['symbols of which nothing is left', '/job/stripped-vmlinux', /has no debug information.*CONFIG_DEBUG_INFO/],
   ] as const) {
     test(`${what}: addresses instead of names, and breakpoints say what they lack`, async () => {
       await session(adapter, async (user) => {
@@ -61,6 +61,7 @@ describe('troubles', () => {
           assert.equal(verified, false);
           assert.match(message, /symbols|debug information/);
         });
+        assert.match(user.client.outputText('console') + user.client.outputText('important'), told);
         await worksWithoutLines(user, /^0x/);
         await user.leave(true);
         await noStrays(adapter);

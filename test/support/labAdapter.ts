@@ -30,11 +30,15 @@ export interface AdapterProcess {
 export interface AdapterInLab extends AdapterProcess {
   readonly lab: Lab;
   /** Starts another adapter beside this one; one at a time. */
-  another(options?: { readonly uid?: number }): Promise<AdapterProcess>;
+  another(options?: { readonly uid?: number | undefined }): Promise<AdapterProcess>;
   close(): Promise<void>;
 }
 
-async function listen(lab: Lab, port: number, options: { readonly uid?: number } = {}): Promise<AdapterProcess> {
+async function listen(
+  lab: Lab,
+  port: number,
+  options: { readonly uid?: number | undefined } = {},
+): Promise<AdapterProcess> {
   const adapter = await startAdapter(lab, port, options);
   return {
     port: lab.port(port),

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Locator, Page } from 'playwright-core';
 import { kernelSource, lkvm } from '../../lab/lab.ts';
 import { type AdapterInLab, guestConfiguration, startAdapterInLab } from '../support/labAdapter.ts';
-import { runGuest, type Vmm } from '../support/labUser.ts';
+import { runGuest, session, type Vmm } from '../support/labUser.ts';
 import { inWorkbench, picture, skip } from './inWorkbench.ts';
 import type { Workbench } from './workbench.ts';
 
@@ -78,7 +78,10 @@ describe('VS Code and the lab', { skip }, () => {
         .locator('.view-line span span', { hasText: /^command_line$/ })
         .first()
         .hover();
-      await page.locator('.debug-hover-widget').first().waitFor();
+      await page
+        .locator('.debug-hover-widget', { hasText: /0x[0-9a-f]+/ })
+        .first()
+        .waitFor();
       await picture(page, 'hover');
 
       await workbench.openScope('General');
@@ -273,6 +276,62 @@ describe('VS Code and the lab', { skip }, () => {
       await page.keyboard.press('Shift+F5');
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
     });
+  });
+
+  test('without symbols the code stands in for the source; a VMM that dies ends the session, which says why', async () => {
+    const configuration = { ...launch('guest.do=ticks guest.ticks=100'), symbols: undefined };
+    await inTree('no-symbols', configuration, async (workbench) => {
+      const { page } = workbench;
+      await workbench.openFile('main.c');
+      await workbench.goToLine(lineOf('\tboot_cpu_init();'));
+      await workbench.clickGutter(lineOf('\tboot_cpu_init();'));
+      await page.keyboard.press('F5');
+      await stopped(page, 'Stopped on entry');
+      await page.locator('.tab.active', { hasText: '(disassembly)' }).waitFor();
+      await page.locator('.repl', { hasText: 'Without symbols there are no names' }).waitFor();
+      // Why the breakpoint is hollow is said beside it.
+      await page.locator('.tab', { hasText: 'main.c' }).click();
+      await page.locator('.codicon-debug-breakpoint-unverified').first().hover();
+      await page.locator('.monaco-hover', { hasText: 'There are no symbols' }).first().waitFor();
+      await picture(page, 'unverified');
+      await page.keyboard.press('F10');
+      await stopped(page, 'Step completed');
+      await page.keyboard.press('F5');
+      await page.locator('.repl', { hasText: 'GUEST-TICK 1' }).waitFor(patience);
+      await page.keyboard.press('F6');
+      await frame(page, '0xffff').waitFor(patience);
+      await variable(page, /^x0\b.*0x/).waitFor();
+      await picture(page, 'no-symbols');
+      await adapter.lab.run(`kill -9 $(pidof ${vmm === 'kvmtool' ? 'lkvm' : 'qemu-system-aarch64'})`);
+      await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
+      await page.locator('.repl', { hasText: 'The VMM was ended by signal 9' }).waitFor();
+      await picture(page, 'vmm-died');
+    });
+  });
+
+  test("a VM that another session has, or that is not the user's to trace, is refused in a sentence", async (context) => {
+    const { pid } = await runGuest(adapter, vmm, 0, context);
+    for (const [name, uid, text] of [
+      ['second-session', undefined, /is traced by process \d+ already; end that debugger/],
+      ['no-permission', 1000, /Not allowed to .*CAP_SYS_PTRACE/],
+    ] as const) {
+      const other = await adapter.another({ uid });
+      const configuration = { request: 'attach', pid, symbols: '/lab/vmlinux' };
+      await session(adapter, async (user) => {
+        if (uid === undefined) await user.begin('attach', { type: 'kvm', ...configuration });
+        await inTree(name, { ...configuration, debugServer: other.port }, async (workbench) => {
+          const { page } = workbench;
+          await workbench.openFile('main.c');
+          await workbench.debuggersReady();
+          await page.keyboard.press('F5');
+          const dialog = page.locator('.monaco-dialog-box', { hasText: text });
+          await dialog.waitFor(patience);
+          await picture(page, name);
+        });
+        if (uid === undefined) await user.leave(false);
+      });
+      await other.kill();
+    }
   });
 
   test('what is wrong in launch.json is named, with the remedy', async () => {

@@ -63,6 +63,13 @@ async function begin(guest: Guest, context: RequestContext): Promise<undefined> 
     const all = [...facts, ['hardware breakpoints', hardwareBreakpoints], ['watchpoints', hardwareWatchpoints]];
     const output = all.map(([name, value]) => `${name}: ${value}`).join(', ');
     client.event('output', { category: 'console', output: `${output}\n` });
+    const source = guest.debugger.symbols?.source;
+    if (source === undefined) {
+      const output = 'Without symbols there are no names, lines or variables; name the vmlinux in "symbols".\n';
+      client.event('output', { category: 'console', output });
+    } else if (source.debugInformationNotice !== undefined) {
+      client.event('output', { category: 'important', output: `${source.debugInformationNotice}\n` });
+    }
     for (const field of guest.configuration.ignored) {
       const output = `"${field}" in the configuration is ignored: it is misspelt, or has no effect beside the others.\n`;
       client.event('output', { category: 'important', output });
