@@ -37,6 +37,13 @@ export interface BreakpointStatus {
   readonly address: Gva | undefined;
 }
 
+/** What the name of a function breakpoint says: `FUNCTION` or `FILE:FUNCTION`. */
+export function functionNamed(text: string): { readonly file: string | undefined; readonly name: string } {
+  // Not at the `::` of a path of Rust.
+  const [, file, name = text] = /^(.*[^:]):([^:]+)$/.exec(text) ?? [];
+  return { file, name };
+}
+
 export class Breakpoint {
   sites: readonly Site[] = [];
   location: { readonly path: string; readonly line: number } | undefined;
@@ -300,8 +307,7 @@ export class Breakpoints {
     if (request.kind === 'function') {
       // Symbol tables are full of symbols without a name.
       if (request.name === '') throw new UserError('The function name is empty.');
-      // Not at the `::` of a path of Rust.
-      const [, file, name = request.name] = /^(.*[^:]):([^:]+)$/.exec(request.name) ?? [];
+      const { file, name } = functionNamed(request.name);
       const locations = symbols.functionBreakpoint(name);
       if (file !== undefined) return inFile(locations, file, name);
       if (locations.length > 0) return locations;

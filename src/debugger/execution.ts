@@ -3,7 +3,13 @@ import { hex } from '../base/address.ts';
 import { messageOf, TargetError, UserError } from '../base/errors.ts';
 import { EventLoopTurns } from '../base/eventLoop.ts';
 import { type ExitStatus, type StopEvent, UnplantedBreakpoints, type Vcpu } from '../target/target.ts';
-import type { Breakpoint, BreakpointKind, BreakpointStatus, Breakpoints } from './breakpoints.ts';
+import {
+  type Breakpoint,
+  type BreakpointKind,
+  type BreakpointStatus,
+  type Breakpoints,
+  functionNamed,
+} from './breakpoints.ts';
 import { formatLog } from './conditions.ts';
 import { carryOut } from './dataAccess.ts';
 import type { Disassembler } from './disassembler.ts';
@@ -383,6 +389,8 @@ export class Execution {
     }
     const [first] = stopping;
     if (!first) return [];
+    const onFunction = stopping.find(({ request }) => request.kind === 'function');
+    if (onFunction) this.context.show(vcpu, await this.#seenFrom(onFunction, vcpu));
     const ids = stopping.map(({ id }) => id);
     const exceptions = stopping.flatMap(({ request }) =>
       request.kind === 'exception' ? (filterNamed(request.filter) ?? []) : [],
@@ -410,19 +418,21 @@ export class Execution {
     );
   }
 
-  /** A breakpoint on a function is hit in it, also where it is inlined and its code only begins. */
-  async #enter(name: string, vcpu: Vcpu): Promise<void> {
-    const inline = this.symbols?.inlinesAt(await this.context.pc(vcpu)).findIndex((each) => each.name === name) ?? -1;
-    if (inline >= 0) this.context.enter(vcpu, inline);
+  /** Which of the functions inlined at the pc a breakpoint that is hit is seen from: its own, also where that only begins. */
+  async #seenFrom({ request }: Breakpoint, vcpu: Vcpu): Promise<number> {
+    const { context } = this;
+    const chain = this.symbols?.inlinesAt(await context.pc(vcpu)) ?? [];
+    const name = request.kind === 'function' ? functionNamed(request.name).name : undefined;
+    const own = chain.findIndex((each) => each.name === name);
+    return own >= 0 ? own : context.innermost(vcpu);
   }
 
   /** Whether a hit stops the guest; a string does, and says what is wrong with the condition. */
   async #decide(breakpoint: Breakpoint, vcpu: Vcpu): Promise<boolean | string> {
     const { parsed, request } = breakpoint;
     if (request.kind === 'exception' && !(await this.#isCalledAsWanted(request.filter, vcpu))) return false;
-    if (request.kind === 'function') await this.#enter(request.name, vcpu);
     if (!parsed) return true;
-    const inline = await this.context.innermost(vcpu);
+    const inline = await this.#seenFrom(breakpoint, vcpu);
     const scope = await FrameScope.of(this.context, { vcpu, frame: 0, inline });
     if (parsed.condition) {
       try {

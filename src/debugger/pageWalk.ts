@@ -1,6 +1,6 @@
 import type { PageWalk } from '../arch/pageWalk.ts';
 import { type Gpa, type Gva, hex } from '../base/address.ts';
-import { MemoryFault } from '../base/errors.ts';
+import { TargetError } from '../base/errors.ts';
 import type { Vcpu } from '../target/target.ts';
 import type { StopContext } from './stopContext.ts';
 
@@ -31,7 +31,7 @@ async function translated(context: StopContext, vcpu: Vcpu, address: Gva): Promi
   try {
     return (await context.target.translate(vcpu, address)).address;
   } catch (error) {
-    if (error instanceof MemoryFault) return undefined;
+    if (error instanceof TargetError) return undefined;
     throw error;
   }
 }

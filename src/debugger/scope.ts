@@ -7,7 +7,8 @@ import type { Vcpu } from '../target/target.ts';
 import type { EvaluationScope } from './evaluate.ts';
 import type { StopContext } from './stopContext.ts';
 
-/** A frame as there are in the code: `inline` counts out from the innermost function inlined into the physical `frame`. */
+/** A frame by its place in the code: `inline` counts out from the innermost function inlined into the physical `frame`, whether
+ *  the user is shown that or not (`StopContext.innermost`). */
 export interface FramePosition {
   readonly vcpu: Vcpu;
   readonly frame: number;

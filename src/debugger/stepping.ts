@@ -35,18 +35,25 @@ export async function planStep(
   into?: Gva,
 ): Promise<StepPlan> {
   if (kind === 'out') return planStepOut(context, vcpu);
-  const line = granularity === 'line' ? context.symbols?.lineAt(await context.pc(vcpu)) : undefined;
-  const around = await nestingOf(context, vcpu);
+  const pc = await context.pc(vcpu);
+  const line = granularity === 'line' ? context.symbols?.lineAt(pc) : undefined;
+  const calls = await context.innermost(vcpu);
   const stepper = (execution: Execution): Stepper => new Stepper(execution, context.symbols, vcpu, into);
   // Code without lines (assembly of other people, user space) is stepped by the instruction.
   if (!line || !context.symbols) return (execution) => stepper(execution).instruction(kind === 'next');
-  return (execution) => stepper(execution).line(kind, line, around);
+  // The call of an inlined function is entered where it stands.
+  if (calls > 0 && kind === 'in' && into === undefined)
+    return async (execution) => stepper(execution).enterInlined(calls - 1);
+  const { symbols } = context;
+  const place = symbols.inlinesAt(pc)[calls - 1]?.call ?? line;
+  const start = { file: place.file, line: place.line, row: line, around: shown(symbols, pc, calls) };
+  return (execution) => stepper(execution).line(kind, start);
 }
 
 async function planStepOut(context: StopContext, vcpu: Vcpu): Promise<StepPlan> {
   const { symbols } = context;
   const pc = await context.pc(vcpu);
-  const around = await nestingOf(context, vcpu);
+  const around = symbols === undefined ? [] : shown(symbols, pc, await context.innermost(vcpu));
   if (around.length > 1) {
     const caller = around.slice(0, -1);
     return (execution) => new Stepper(execution, symbols, vcpu).outTo(caller);
@@ -118,10 +125,18 @@ function returnPoint(context: StopContext, address: Gva, { registers: expected, 
 const nesting = (symbols: KernelSymbols | undefined, address: bigint): readonly number[] =>
   (symbols?.inlinesAt(address) ?? []).map(({ die }) => die).reverse();
 
-/** Those that the user sees a vCPU in. */
-async function nestingOf(context: StopContext, vcpu: Vcpu): Promise<readonly number[]> {
-  const all = nesting(context.symbols, await context.pc(vcpu));
-  return all.slice(0, all.length - (await context.innermost(vcpu)));
+/** Those that the user sees, who stands before the innermost `calls`. */
+const shown = (symbols: KernelSymbols, address: bigint, calls: number): readonly number[] =>
+  nesting(symbols, address).slice(0, -calls || undefined);
+
+/** Where a step of a line begins. */
+interface LineStart {
+  readonly file: string;
+  readonly line: number;
+  /** The code that the step begins in, which may be of another line: that of an inlined function whose call is ahead. */
+  readonly row: LineRow;
+  /** The functions that the user sees, from the physical one inwards. */
+  readonly around: readonly number[];
 }
 
 /** A part of a step; `kind` is that of the instruction it began with, where it is known. */
@@ -144,10 +159,17 @@ class Stepper {
     return { movement, completedOn: this.#done(movement) ? this.vcpu : undefined };
   }
 
-  /** Until another line begins, or the innermost function of `around` returns to its caller. */
-  async line(step: 'next' | 'in', start: LineRow, around: readonly number[]): Promise<StepResult> {
+  /** The user sees an inlined function, by its number in `KernelSymbols.inlinesAt`, of which nothing is executed yet. */
+  enterInlined(inline: number): StepResult {
+    this.execution.context.show(this.vcpu, inline);
+    return { movement: this.#here(), completedOn: this.vcpu };
+  }
+
+  /** Until another line begins, or the function returns to its caller. */
+  async line(step: 'next' | 'in', start: LineStart): Promise<StepResult> {
+    const { around } = start;
     const passesInlined = step === 'next' || this.into !== undefined;
-    let current = start;
+    let current = start.row;
     for (let count = 1; ; count++) {
       const turn = count % stepsOfATurn === 0 ? await this.#turn(current, step === 'in') : undefined;
       const before = await this.#pc();
@@ -178,6 +200,12 @@ class Stepper {
         pc = await this.#pc();
         row = this.symbols?.lineAt(pc);
       }
+      const calls = this.#callsAhead(around, pc);
+      const call = this.symbols?.inlinesAt(pc)[calls - 1]?.call;
+      if (call !== undefined) {
+        if (call.line !== start.line || call.file !== start.file) return { movement, completedOn: this.vcpu };
+        if (!passesInlined) return this.enterInlined(calls - 1);
+      }
       if (inRow(pc, current)) continue;
       // Back in the caller, in the middle of the line that called.
       if (returned) return { movement: this.#here(), completedOn: this.vcpu };
@@ -201,7 +229,10 @@ class Stepper {
       const turn = row && count % stepsOfATurn === 0 ? await this.#turn(row, false) : undefined;
       const { movement } = turn ?? (await this.#advance(true, row && (await this.#inlinedPart(row, caller))));
       if (!this.#done(movement)) return { movement, completedOn: undefined };
-      if (!this.#isInlinedIn(caller, await this.#pc())) return { movement: this.#here(), completedOn: this.vcpu };
+      const pc = await this.#pc();
+      if (!this.#isInlinedIn(caller, pc) || this.#callsAhead(caller, pc) > 0) {
+        return { movement: this.#here(), completedOn: this.vcpu };
+      }
     }
   }
 
@@ -210,6 +241,14 @@ class Stepper {
   #isTailCall(around: readonly number[], address: Gva): boolean {
     const [physical] = nesting(this.symbols, address);
     return physical !== undefined && physical !== around[0] && this.symbols?.at(address)?.offset === 0n;
+  }
+
+  /** `KernelSymbols.callsAhead` of calls by the innermost function of `around`. */
+  #callsAhead(around: readonly number[], address: bigint): number {
+    const calls = this.symbols?.callsAhead(address) ?? 0;
+    if (this.symbols === undefined || calls === 0) return 0;
+    const seen = shown(this.symbols, address, calls);
+    return seen.length === around.length && seen.every((die, index) => die === around[index]) ? calls : 0;
   }
 
   /** Whether an address is in code that is inlined into the innermost function of `around`. */

@@ -20,7 +20,7 @@ export class StopContext {
   readonly #general = new Map<Vcpu, Promise<RegisterValues>>();
   readonly #stacks = new Map<Vcpu, Stack>();
   readonly #blocks = new Map<string, Promise<Uint8Array>>();
-  readonly #entered = new Map<Vcpu, number>();
+  readonly #shown = new Map<Vcpu, number>();
 
   constructor(
     readonly target: SerialTarget,
@@ -63,6 +63,7 @@ export class StopContext {
 
   async writeRegister(vcpu: Vcpu, name: string, value: bigint): Promise<void> {
     this.#forget();
+    if (name === this.target.architecture.programCounter) this.#shown.delete(vcpu);
     await this.#current(() => this.target.writeRegister(vcpu, name, value));
   }
 
@@ -84,12 +85,12 @@ export class StopContext {
   /** The innermost frame that the user sees of a vCPU: which of the functions inlined at its pc, counted out from the innermost
    *  (`KernelSymbols.inlinesAt`). */
   async innermost(vcpu: Vcpu): Promise<number> {
-    return this.#entered.get(vcpu) ?? this.symbols?.callsAhead(await this.pc(vcpu)) ?? 0;
+    return this.#shown.get(vcpu) ?? this.symbols?.callsAhead(await this.pc(vcpu)) ?? 0;
   }
 
-  /** The user sees the function, by its number in `KernelSymbols.inlinesAt`, also when its code only begins at the pc. */
-  enter(vcpu: Vcpu, inline: number): void {
-    this.#entered.set(vcpu, inline);
+  /** From now on the user sees this function of `KernelSymbols.inlinesAt`, also when its code only begins at the pc. */
+  show(vcpu: Vcpu, inline: number): void {
+    this.#shown.set(vcpu, inline);
   }
 
   /** The call stack of a vCPU, unwound as far as asked. */

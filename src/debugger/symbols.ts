@@ -26,6 +26,7 @@ export type SymbolSource = Pick<
   | 'symbolsBeginningWith'
   | 'symbolAt'
   | 'lineAt'
+  | 'hasStatement'
   | 'locationsOf'
   | 'linesWithCode'
   | 'functionBreakpoint'
@@ -139,15 +140,13 @@ export class KernelSymbols {
     return this.source.inlinesAt(this.#down(address)).map((frame) => ({ ...frame, entry: this.#up(frame.entry) }));
   }
 
-  /** How many of `inlinesAt`, from the innermost on, only begin at an address whose line is still that of their call: who stops
-   *  there is about to call them, and sees their caller, as in gdb (gdb/inline-frame.c, skip_inline_frames). */
+  /** How many of `inlinesAt`, from the innermost on, have a piece that begins at an address where the statement of their call
+   *  begins too: who stops there is about to call them, and sees their caller. gdb goes by the pieces alone
+   *  (gdb/inline-frame.c, skip_inline_frames), and shows the caller also at those in the middle of the function. */
   callsAhead(address: bigint): number {
-    const row = this.lineAt(address);
-    return (
-      this.inlinesAt(address).findLastIndex(
-        ({ begins, call }) => begins && call !== undefined && call.line === row?.line && call.file === row.file,
-      ) + 1
-    );
+    const isAhead = ({ begins, call }: InlineFrame): boolean =>
+      begins && call !== undefined && this.source.hasStatement(this.#down(address), call);
+    return this.inlinesAt(address).findLastIndex(isAhead) + 1;
   }
 
   /** Where the kernel goes on when the instruction there faults, if it has foreseen that. */

@@ -5,6 +5,7 @@ import { FirstLaunch } from './firstLaunch.ts';
 import { folderPath } from './folderPath.ts';
 import { findKernelTree, type KernelTree } from './kernelTree.ts';
 import { MissingFields } from './missingFields.ts';
+import { findOwnKernel } from './ownKernel.ts';
 import { installedVmm } from './programs.ts';
 import type { Workbench } from './workbench.ts';
 
@@ -23,7 +24,15 @@ export function configurationProvider(
   const firstLaunch = new FirstLaunch(workbench, path);
   const missingFields = new MissingFields(workbench, path);
   return {
-    provideDebugConfigurations: async (folder) => initialConfigurations(await treeOf(folder), await installedVmm(path)),
+    async provideDebugConfigurations(folder) {
+      const tree = await treeOf(folder);
+      const isLinux = tree === undefined || tree.sources !== undefined || tree.builds.length > 0;
+      return initialConfigurations(
+        tree,
+        await installedVmm(path),
+        isLinux ? undefined : await findOwnKernel(tree.folder),
+      );
+    },
 
     async resolveDebugConfiguration(folder, configuration) {
       // F5 without a launch.json: VS Code then passes an empty one.

@@ -1,7 +1,8 @@
 // The configurations that are offered: for a new launch.json, in the list of the Run view, and at F5 without a launch.json.
-import { relative, sep } from 'node:path';
+import { basename, relative, sep } from 'node:path';
 import type { DebugConfiguration } from 'vscode';
 import { type Architecture, imageOf, isDebugged, type KernelBuild, type KernelTree } from './kernelTree.ts';
+import type { OwnKernel } from './ownKernel.ts';
 import type { VmmKind } from './programs.ts';
 import type { PickedVm } from './vmmPicker.ts';
 
@@ -73,8 +74,14 @@ export function offeredConfigurations(tree: KernelTree, vmm: VmmKind = 'kvmtool'
   return [...launches, vmlinux === undefined ? attach : { ...attach, symbols: inWorkspace(tree, vmlinux) }];
 }
 
-/** The same for a new launch.json, which names the usual files where nothing is built yet. */
-export function initialConfigurations(tree: KernelTree | undefined, vmm: VmmKind = 'kvmtool'): DebugConfiguration[] {
+/** The same for a new launch.json, which names the usual files where nothing is built yet. `own`: the kernel of a folder that
+ *  has no Linux. */
+export function initialConfigurations(
+  tree: KernelTree | undefined,
+  vmm: VmmKind = 'kvmtool',
+  own?: OwnKernel,
+): DebugConfiguration[] {
+  if (tree !== undefined && own !== undefined) return ownConfigurations(tree, vmm, own);
   const offered = tree === undefined ? [] : offeredConfigurations(tree, vmm);
   if (offered.some(({ request }) => request === 'launch')) return offered;
   const [build] = tree?.builds.filter(isDebugged) ?? [];
@@ -84,6 +91,21 @@ export function initialConfigurations(tree: KernelTree | undefined, vmm: VmmKind
   const folder = [workspaceFolder, ...place.split(sep).filter((part) => part !== '')].join('/');
   const usual = { image: `${folder}/${imageOf(architecture)}`, vmlinux: `${folder}/vmlinux`, architecture };
   return [launchConfiguration(usual, vmm), { ...attachConfiguration(pickedPid), symbols: usual.vmlinux }];
+}
+
+/** kvmtool boots no ELF file. */
+function ownConfigurations(tree: KernelTree, vmm: VmmKind, { program, image }: OwnKernel): DebugConfiguration[] {
+  const symbols = inWorkspace(tree, program);
+  const launch = {
+    type: 'kvm',
+    request: 'launch',
+    name: `Debug ${basename(program)}`,
+    vmm: image === program ? 'qemu' : vmm,
+    kernel: inWorkspace(tree, image),
+    symbols,
+    stopOnEntry: true,
+  };
+  return [launch, { ...attachConfiguration(pickedPid), symbols }];
 }
 
 const inWorkspace = (tree: KernelTree, path: string): string =>

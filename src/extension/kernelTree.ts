@@ -1,7 +1,7 @@
 // What a folder holds of a Linux kernel: its sources, and what was built in it or directly below it (`make O=build`).
-import { constants } from 'node:fs';
-import { open, opendir, realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { beginning, entriesOf, modified } from './files.ts';
 
 export type Architecture = 'arm64' | 'x86_64';
 
@@ -52,9 +52,6 @@ export interface KernelTree {
   readonly builds: readonly KernelBuild[];
 }
 
-/** Bounds for a folder that holds anything but a kernel; the top of a kernel tree has some thirty entries. */
-const entryLimit = 2000;
-const folderLimit = 200;
 /** A .config of everything there is has half a megabyte. */
 const configLimit = 1 << 20;
 
@@ -62,7 +59,7 @@ const configLimit = 1 << 20;
 export async function findKernelTree(folder: string): Promise<KernelTree> {
   // By their real paths: the links `source` and `build` that kernels are built with lead from one to the other.
   const folders = new Map<string, string>();
-  for (const path of [folder, ...(await foldersIn(folder))]) {
+  for (const path of [folder, ...(await entriesOf(folder)).folders]) {
     const real = await realpath(path).catch(() => undefined);
     if (real !== undefined && !folders.has(real)) folders.set(real, path);
   }
@@ -80,24 +77,6 @@ export async function findKernelTree(folder: string): Promise<KernelTree> {
   function merit(build: KernelBuild): number {
     return (build.vmlinux && build.image ? 2 : 0) + (build.folder === folder ? 1 : 0);
   }
-}
-
-async function foldersIn(folder: string): Promise<string[]> {
-  const found: string[] = [];
-  try {
-    let seen = 0;
-    for await (const entry of await opendir(folder)) {
-      if (++seen > entryLimit || found.length === folderLimit) break;
-      const path = join(folder, entry.name);
-      if (entry.name.startsWith('.')) continue;
-      if (entry.isDirectory() || (entry.isSymbolicLink() && (await stat(path).catch(() => undefined))?.isDirectory())) {
-        found.push(path);
-      }
-    }
-  } catch {
-    // Not there, or not to be read: what was found so far.
-  }
-  return found.sort();
 }
 
 async function hasSources(folder: string): Promise<boolean> {
@@ -142,28 +121,6 @@ const elfMachine = (header: Buffer | undefined): number | undefined =>
   header !== undefined && header.length >= 20 && header.readUInt32BE(0) === 0x7f454c46
     ? header.readUInt16LE(18)
     : undefined;
-
-/** When a regular file was written; undefined when there is none. */
-async function modified(path: string): Promise<number | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  return found?.isFile() ? found.mtimeMs : undefined;
-}
-
-async function beginning(path: string, length: number): Promise<Buffer | undefined> {
-  if ((await modified(path)) === undefined) return undefined;
-  try {
-    // Should it be a FIFO by now, nobody waits for its other end.
-    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, 0);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await file.close();
-    }
-  } catch {
-    return undefined;
-  }
-}
 
 /** The vmlinux that belongs to a kernel image: that of the build it lies in, a distribution's, or one beside it. `debug`
  *  is where distributions put debug information. */

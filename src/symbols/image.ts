@@ -195,6 +195,16 @@ export class SymbolFile {
     return { ...this.#fileOf(table, unit, row.file), line: row.line, column: row.column };
   }
 
+  /** Whether a statement of a line begins at an address. */
+  hasStatement(address: bigint, { file, line }: Pick<SourceLocation, 'file' | 'line'>): boolean {
+    const unit = this.#debugInformation()?.units.containing(address);
+    const table = unit === undefined ? undefined : this.#tableOf(unit);
+    if (unit === undefined || table === undefined) return false;
+    return table
+      .statementsAt(address)
+      .some((place) => place.line === line && this.#fileOf(table, unit, place.file).file === file);
+  }
+
   /** Every address where a breakpoint for that line goes: one for each function or inlined copy, ascending. `file` is
    *  matched by whole trailing path components. A line without code moves to the next line of the file that has some;
    *  `line` of the result says which. Empty when the file is unknown or has no code from that line on. */

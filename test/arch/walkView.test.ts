@@ -249,3 +249,17 @@ test('registers that it cannot do without', async () => {
     );
   }
 });
+
+test("a host kernel at EL2 has tables of its own, and EL1's are not taken for them", async () => {
+  const tables = new PageTables(usual, 0x4000_0000n);
+  tables.map(VA, 0x1234_5000n, 3);
+  const own = [...registersOf(tables)].map(([name, value]) => [name.replace('_el1', '_el2'), value] as const);
+  const [EL2h, E2H] = [9n, 1n << 34n];
+  const values = new Map([...own, ['pstate', EL2h], ['hcr_el2', E2H], ['sctlr_el1', 0n], ['ttbr0_el1', 0n]] as const);
+  const walk = await pageWalk(values, tables.read, Gva(VA + 8n));
+  assert.equal(walk.target?.address, 0x1234_5008n);
+  assert.equal(walk.regime?.register, 'ttbr0_el2');
+  assert.match(walk.lines.at(-1) ?? '', /; EL2 may read/);
+  values.set('hcr_el2', 0n);
+  await assert.rejects(pageWalk(values, tables.read, Gva(VA)), /tables of EL2 cannot be walked/);
+});

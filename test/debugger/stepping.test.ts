@@ -2,49 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Gva } from '../../src/base/address.ts';
 import { TargetError } from '../../src/base/errors.ts';
-import { Debugger, type Stop } from '../../src/debugger/debugger.ts';
-import type { Granularity, StepKind } from '../../src/debugger/stepping.ts';
 import { type StopEvent, UnplantedBreakpoints } from '../../src/target/target.ts';
+import { debug, inHelper } from '../support/fakeDebugger.ts';
 import { addressOf, base, data, fakeGuest, fakeSymbols, stackTop } from '../support/fakeKernel.ts';
 import type { FakeTarget } from '../support/fakeTarget.ts';
-
-function debug(target: FakeTarget, symbols = fakeSymbols) {
-  const stops: Stop[] = [];
-  let wake: (() => void) | undefined;
-  const instance = new Debugger(
-    target,
-    symbols,
-    { breakpointMode: 'auto', sourceMap: {} },
-    {
-      stopped: (stop) => {
-        stops.push(stop);
-        wake?.();
-      },
-      exited: () => assert.fail('exited'),
-      resumed: () => undefined,
-      breakpointChanged: () => undefined,
-      output: () => undefined,
-      failed: (error) => assert.fail(String(error)),
-    },
-  );
-  const step = async (kind: StepKind, granularity: Granularity, vcpu = 0): Promise<Stop> => {
-    const start = await instance.prepareStep(kind, granularity, vcpu);
-    const stopped = new Promise<void>((resolve) => {
-      wake = resolve;
-    });
-    start();
-    await stopped;
-    return stops.at(-1) as Stop;
-  };
-  return { instance, stops, step };
-}
-
-/** vCPU 0 in `helper` before its call of `inner`, called by start_kernel. */
-function inHelper(vcpus = 1): FakeTarget {
-  const target = fakeGuest(vcpus, { mapped: true });
-  target.set(0, 'pc', addressOf('start_kernel'));
-  return target;
-}
 
 test('the return of another activation, or of another task, does not end a step over a call', async () => {
   const target = inHelper(2);
@@ -329,79 +290,6 @@ test('a breakpoint that cannot be planted any more becomes a hardware one', asyn
     [...target.points.values()].map(({ kind }) => kind),
     ['hardware'],
   );
-});
-
-/** The body of the loop in start_kernel() is that of a function inlined there. */
-const inlined = {
-  ...fakeSymbols,
-  inlinesAt: (address: bigint) => {
-    const outer = {
-      kind: 'function',
-      name: 'start_kernel',
-      die: 1,
-      entry: addressOf('start_kernel'),
-      call: undefined,
-      begins: address === addressOf('start_kernel'),
-    } as const;
-    const inner = {
-      kind: 'inlined',
-      name: 'body',
-      die: 2,
-      entry: addressOf('.loop'),
-      call: { file: 'init/main.c', line: 15, column: 1 },
-      begins: address === addressOf('.loop'),
-    } as const;
-    const isInner = address >= addressOf('.loop') && address < addressOf('.loop', 2);
-    const isOuter = address >= addressOf('start_kernel') && address < addressOf('helper');
-    return isInner ? [inner, outer] : isOuter ? [outer] : [];
-  },
-};
-
-test('next passes over a function that is inlined, a step in enters it', async () => {
-  for (const [kind, end] of [
-    ['next', addressOf('.loop', 2)],
-    ['in', addressOf('.loop')],
-  ] as const) {
-    const target = inHelper();
-    const { step } = debug(target, inlined);
-    target.set(0, 'pc', addressOf('.loop') - 4n);
-    target.set(0, 'x2', data);
-    assert.equal((await step(kind, 'line')).reason, 'step');
-    assert.equal(target.get(0, 'pc'), end, kind);
-  }
-});
-
-test('where the line is still that of the call of an inlined function, the call is ahead', async () => {
-  const symbols = {
-    ...inlined,
-    lineAt: (address: bigint) => {
-      const row = fakeSymbols.lineAt(address);
-      const own = addressOf('.loop', 1);
-      if (row === undefined || address < addressOf('.loop') || address > own) return row;
-      return address < own ? { ...row, end: own } : { ...row, start: own, line: 80 };
-    },
-  };
-  for (const [kind, end] of [
-    ['next', addressOf('.loop', 2)],
-    ['in', addressOf('.loop', 1)],
-  ] as const) {
-    const target = inHelper();
-    const { step, instance } = debug(target, symbols);
-    target.set(0, 'pc', addressOf('.loop'));
-    target.set(0, 'x2', data);
-    assert.equal(await instance.stopped().innermost(0), 1);
-    assert.equal((await step(kind, 'line')).reason, 'step');
-    assert.equal(target.get(0, 'pc'), end, kind);
-  }
-});
-
-test('a step out of an inlined function ends in the function that it is inlined into', async () => {
-  const target = inHelper();
-  const { step } = debug(target, inlined);
-  target.set(0, 'pc', addressOf('.loop', 1));
-  target.set(0, 'x2', data);
-  assert.equal((await step('out', 'line')).reason, 'step');
-  assert.equal(target.get(0, 'pc'), addressOf('.loop', 2));
 });
 
 test('next runs through a tail call to where that returns', async () => {

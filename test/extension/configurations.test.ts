@@ -47,6 +47,41 @@ describe('configurations that are offered', () => {
     ]);
   });
 
+  it('launch the program that a project with a Makefile has built', async () => {
+    const provide = async () => {
+      const provider = configurationProvider(new ScriptedWorkbench(), folder.programs('lkvm'), {
+        session: async () => undefined,
+      });
+      const at = { uri: { scheme: 'file', fsPath: folder.path }, name: '', index: 0 } as unknown as WorkspaceFolder;
+      return ((await provider.provideDebugConfigurations?.(at)) ?? []).map(({ name, vmm, kernel, symbols }) => [
+        name,
+        vmm,
+        kernel,
+        symbols,
+      ]);
+    };
+    const offered = (name: string, vmm: string, kernel: string, symbols: string) => [
+      [name, vmm, `${workspaceFolder}/${kernel}`, `${workspaceFolder}/${symbols}`],
+      [attach.name, undefined, undefined, `${workspaceFolder}/${symbols}`],
+    ];
+    folder.program('build/kernel.elf');
+    const usual = await provide();
+    assert.match(`${usual[0]}`, /Debug guest kernel.*boot\/Image/, 'there is no Makefile');
+    folder.write('Makefile');
+    assert.deepEqual(await provide(), offered('Debug kernel.elf', 'qemu', 'build/kernel.elf', 'build/kernel.elf'));
+    folder.write('build/kernel.bin');
+    // Later, but not for a bare machine, or of another one, or no program.
+    folder.program('tool', { interpreter: true });
+    folder.program('host', { machine: 62 });
+    folder.program('part.out', { type: 1 });
+    folder.write('notes', 'text');
+    assert.deepEqual(await provide(), offered('Debug kernel.elf', 'kvmtool', 'build/kernel.bin', 'build/kernel.elf'));
+    folder.program('newer');
+    assert.deepEqual(await provide(), offered('Debug newer', 'qemu', 'newer', 'newer'));
+    folder.build('linux');
+    assert.match(`${await provide()}`, /Debug guest kernel/);
+  });
+
   it('launch each of several kernels by a name of its own', async () => {
     folder.build('build-a');
     folder.build('build-b');

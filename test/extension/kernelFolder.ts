@@ -30,6 +30,19 @@ export class KernelFolder {
     return this.write(name, header);
   }
 
+  /** The headers of an ELF program: for AArch64, and for a bare machine, unless told. */
+  program(name: string, { machine = 183, type = 2, interpreter = false } = {}): string {
+    const headers = Buffer.alloc(64 + 56);
+    headers.write('\x7fELF\x02\x01\x01', 'latin1');
+    headers.writeUInt16LE(type, 16);
+    headers.writeUInt16LE(machine, 18);
+    headers.writeBigUInt64LE(64n, 32);
+    headers.writeUInt16LE(56, 54);
+    headers.writeUInt16LE(1, 56);
+    headers.writeUInt32LE(interpreter ? 3 : 1, 64); // PT_INTERP, PT_LOAD
+    return this.write(name, headers);
+  }
+
   /** A complete arm64 build in a folder below. */
   build(folder = '.', config = 'CONFIG_ARM64=y\nCONFIG_DEBUG_INFO=y\n'): void {
     this.write(join(folder, '.config'), config);

@@ -270,22 +270,39 @@ describe('adapter', () => {
     await session(adapter, async (user) => {
       const line = await lineOf('setup_command_line');
       await user.begin('launch', guestConfiguration(vmm), async () => {
+        await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'setup_boot_config' }] });
         await user.breakAt(line, { condition: 'command_line != 0' });
       });
+      const seen = async (): Promise<unknown[]> =>
+        (await user.frames()).slice(0, 2).map((frame) => [frame.name, frame.line]);
       await user.stopped();
-      assert.equal((await user.go('continue')).reason, 'breakpoint');
-      const [frame, caller] = await user.frames();
-      assert.deepEqual([frame?.name, frame?.line], ['start_kernel', line]);
-      assert.match(caller?.name ?? '', /__primary_switched/);
-      assert.match(await user.evaluate('command_line'), /^0x/);
-      assert.equal((await user.go('next')).reason, 'step');
-      assert.deepEqual(
-        (await user.frames()).slice(0, 1).map(({ name, line }) => [name, line]),
-        [['start_kernel', line + 1]],
-      );
-      await user.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'arch_local_irq_enable' }] });
       assert.equal((await user.go('continue')).reason, 'function breakpoint');
-      assert.equal((await user.frames())[0]?.name, 'arch_local_irq_enable');
+      const [inlined, caller] = await seen();
+      assert.match(`${inlined}`, /^setup_boot_config,/);
+      assert.deepEqual(caller, ['start_kernel', line - 1]);
+      assert.equal((await user.go('continue')).reason, 'breakpoint');
+      assert.deepEqual((await seen())[0], ['start_kernel', line]);
+      assert.match(await user.evaluate('command_line'), /^0x/);
+      const call = await user.pc();
+      assert.equal((await user.go('stepIn')).reason, 'step');
+      assert.match(`${(await seen())[0]}`, /^setup_command_line,/);
+      assert.equal(await user.pc(), call, 'nothing of it is executed yet');
+      assert.equal((await user.go('stepOut')).reason, 'step');
+      assert.match(`${(await seen())[0]}`, /^start_kernel,/);
+      await user.leave(true);
+      await noStrays(adapter);
+    });
+    await session(adapter, async (user) => {
+      const line = await lineOf('setup_boot_config');
+      await user.begin('launch', guestConfiguration(vmm), async () => {
+        await user.breakAt(line);
+      });
+      await user.stopped();
+      for (const expected of [line, line + 1, line + 2]) {
+        await user.go(expected === line ? 'continue' : 'next');
+        const [frame] = await user.frames();
+        assert.deepEqual([frame?.name, frame?.line], ['start_kernel', expected]);
+      }
       await user.leave(true);
     });
   });

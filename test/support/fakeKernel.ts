@@ -168,6 +168,8 @@ export const fakeSymbols: SessionSymbols = {
     return symbol && { symbol, offset: address - symbol.address };
   },
   lineAt: (address) => rows.find((row) => address >= row.start && address < row.end),
+  hasStatement: (address, { file, line }) =>
+    rows.some((row) => row.start === address && row.file === file && row.line === line),
   locationsOf: (file, line) => {
     const wanted = rows.filter((row) => `${directory}/${row.file}`.endsWith(file.startsWith('/') ? file : `/${file}`));
     const next = Math.min(...wanted.filter((row) => row.line >= line).map((row) => row.line));

@@ -56,7 +56,9 @@ export async function inWorkbench(
   } catch (error) {
     const picture = join(tmpdir(), `kvm-debug-${name}.png`);
     await workbench.page.screenshot({ path: picture });
-    throw new Error(`${error instanceof Error ? error.message : error}\nsee ${picture}`, { cause: error });
+    const complaints = workbench.complaints.slice(-10).join('\n').slice(-4000);
+    const message = error instanceof Error ? error.message : error;
+    throw new Error(`${message}\nsee ${picture}\nVS Code complained:\n${complaints}`, { cause: error });
   } finally {
     await workbench.close();
   }

@@ -20,11 +20,16 @@ export class Workbench {
   readonly #server: Server;
   readonly #browser: Browser;
   readonly page: Page;
+  /** What VS Code has complained of, the latest last: why it shows an error is told there alone. */
+  readonly complaints: string[] = [];
 
   private constructor(server: Server, browser: Browser, page: Page) {
     this.#server = server;
     this.#browser = browser;
     this.page = page;
+    page.on('console', (message) => {
+      if (message.type() === 'error') this.complaints.push(message.text());
+    });
   }
 
   /** Opens `workspace` in a fresh VS Code whose state is in `scratch`. */

@@ -6,34 +6,57 @@ import type { RegisterValues } from '../architecture.ts';
 import type { PageWalk, ReadPhysical, WalkFault, WalkLevel, WalkRegime, WalkTarget } from '../pageWalk.ts';
 import { type AttributeRegisters, attributesOf } from './descriptorAttributes.ts';
 import { type Half, halfOf, type Mapping, translationRegisterNames, type WalkResult, walk } from './mmu.ts';
+import { exceptionLevel } from './pstate.ts';
+import { translationRegime } from './regime.ts';
 
-/** What `pageWalk` looks at; those from the fifth on may be missing. */
-export const walkRegisters = [...translationRegisterNames, 'mair_el1', 'mair2_el1'] as const;
-const indispensable = walkRegisters.slice(0, 4);
+type Owner = 'el1' | 'el2';
 
-/** TargetError when a register is missing that translation cannot be told without. Errors of `read` other than MemoryFault
- *  pass through. */
+const controls = ['sctlr', 'tcr', 'ttbr0', 'ttbr1'] as const;
+
+/** What `pageWalk` looks at, where the vCPU has it. */
+export const walkRegisters: readonly string[] = [
+  ...['pstate', 'hcr_el2'],
+  ...translationRegisterNames,
+  ...['mair_el1', 'mair2_el1'],
+  ...[...controls, 'mair'].map((name) => `${name}_el2`),
+];
+
+/** TargetError when a register is missing that translation cannot be told without, and at an exception level whose regime is
+ *  not known here. Errors of `read` other than MemoryFault pass through. */
 export async function pageWalk(values: RegisterValues, read: ReadPhysical, address: Gva): Promise<PageWalk> {
-  for (const name of indispensable) {
+  const level = values.get('pstate') ?? 0n;
+  const owner = translationRegime(level, values.get('hcr_el2') ?? 0n);
+  if (owner === undefined) {
+    throw new TargetError(
+      `The tables of EL${exceptionLevel(level)} cannot be walked unless it has a host kernel (HCR_EL2.E2H).`,
+    );
+  }
+  for (const name of controls.map((control) => `${control}_${owner}`)) {
     if (!values.has(name))
       throw new TargetError(`The vCPU does not tell its ${name}, so nothing is known of its tables.`);
   }
-  const registers = Object.fromEntries(values) as unknown as AttributeRegisters;
+  const registers = (owner === 'el1' ? Object.fromEntries(values) : ofHost(values)) as unknown as AttributeRegisters;
   const half = halfOf(registers, address);
   const result = await walk(registers, read, address);
   const isMmuOn = half !== undefined;
   const shape = half !== undefined && 'upper' in half ? half : undefined;
-  const regime = shape && regimeOf(shape);
+  const regime = shape && regimeOf(shape, owner);
   const levels = shape === undefined ? [] : levelsOf(result, shape, registers);
   const mapping = result.kind === 'mapping' ? result : result.mapping;
   const target = mapping && targetOf(mapping);
   const fault = faultOf(result);
   const walked = { isMmuOn, regime, levels, target, fault };
-  return { ...walked, lines: linesOf(address, walked) };
+  return { ...walked, lines: linesOf(address, walked, owner) };
 }
 
-const regimeOf = ({ upper, base, granule, inputSize, outputSize }: Half): WalkRegime => ({
-  register: upper ? 'ttbr1_el1' : 'ttbr0_el1',
+/** Of a host kernel at EL2, under the names of EL1's, which are laid out alike. */
+const ofHost = (values: RegisterValues): Readonly<Record<string, bigint | undefined>> => ({
+  id_aa64mmfr0_el1: values.get('id_aa64mmfr0_el1'),
+  ...Object.fromEntries([...controls, 'mair'].map((name) => [`${name}_el1`, values.get(`${name}_el2`)])),
+});
+
+const regimeOf = ({ upper, base, granule, inputSize, outputSize }: Half, owner: Owner): WalkRegime => ({
+  register: `${upper ? 'ttbr1' : 'ttbr0'}_${owner}`,
   value: base,
   granule: 2 ** granule,
   addressBits: inputSize,
@@ -71,14 +94,14 @@ function faultOf(result: WalkResult): WalkFault | undefined {
 const whyInvalid = (descriptor: bigint, level: number): string =>
   (descriptor & 1n) === 0n ? 'bit 0 of the descriptor is 0' : `there are no blocks at level ${level}`;
 
-function linesOf(address: Gva, walked: Omit<PageWalk, 'lines'>): readonly string[] {
+function linesOf(address: Gva, walked: Omit<PageWalk, 'lines'>, owner: Owner): readonly string[] {
   const { isMmuOn, regime, levels, target, fault } = walked;
   return [
-    `${hex(address)}${isMmuOn ? '' : ': the MMU is off (SCTLR_EL1.M is 0)'}`,
+    `${hex(address)}${isMmuOn ? '' : `: the MMU is off (SCTLR_${owner.toUpperCase()}.M is 0)`}`,
     ...(regime === undefined ? [] : [regimeLine(regime)]),
     ...levels.map(levelLine),
     ...(fault === undefined ? [] : [fault.message]),
-    target === undefined ? 'No physical address' : targetLine(target, isMmuOn),
+    target === undefined ? 'No physical address' : targetLine(target, isMmuOn, owner),
   ];
 }
 
@@ -91,11 +114,11 @@ function levelLine({ level, table, index, address, descriptor, kind, output, att
   return [output === undefined ? place : `${place} -> ${hex(output)}`, ...words].join(', ');
 }
 
-function targetLine({ address, pageSize, remaining, permissions }: WalkTarget, isMmuOn: boolean): string {
+function targetLine({ address, pageSize, remaining, permissions }: WalkTarget, isMmuOn: boolean, owner: Owner): string {
   const physical = `Physical address ${hex(address)}`;
   if (!isMmuOn) return physical;
   const { writable, user, executable, userExecutable } = permissions;
   const one = ['read', ...(writable ? ['write'] : []), ...(executable ? ['execute'] : [])].join(', ');
   const zero = [...(user ? ['access'] : []), ...(userExecutable ? ['execute'] : [])].join(', ') || 'nothing';
-  return `${physical}, ${remaining} of ${pageSize} bytes before the end; EL1 may ${one}; EL0 may ${zero}`;
+  return `${physical}, ${remaining} of ${pageSize} bytes before the end; ${owner.toUpperCase()} may ${one}; EL0 may ${zero}`;
 }

@@ -52,7 +52,7 @@ function describeFrame(
   const name = own?.kind === 'inlined' ? own.name : (symbols?.at(frame.lookup)?.symbol.name ?? hex(frame.pc));
   const here = symbols?.lineAt(frame.lookup);
   if (inline === 0) return { name, place: here };
-  // Each but the innermost is at the call of the one it contains.
+  // Each but the innermost is at the call of the one it contains, or is about to contain.
   const call = chain[inline - 1]?.call;
   return { name, place: call && { ...call, directory: here?.directory ?? '' } };
 }

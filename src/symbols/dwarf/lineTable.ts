@@ -146,6 +146,22 @@ export class LineTable {
     return undefined;
   }
 
+  /** The places that have a statement which begins at an address. */
+  statementsAt(address: bigint): readonly Place[] {
+    const { offsets, files, lines, columns, flags } = this.#rows;
+    const found: Place[] = [];
+    for (const sequence of this.#sequences) {
+      const { base, length, first } = sequence;
+      if (address < base || address >= base + BigInt(length)) continue;
+      const offset = Number(address - base);
+      for (let row = this.#behind(sequence, offset) - 1; row >= first && offsets[row] === offset; row--) {
+        if (((flags[row] ?? 0) & IS_STATEMENT) === 0) continue;
+        found.push({ file: files[row] ?? 0, line: lines[row] ?? 0, column: columns[row] ?? 0 });
+      }
+    }
+    return found;
+  }
+
   /** The first row behind an offset. */
   #behind(sequence: Sequence, offset: number): number {
     const { offsets } = this.#rows;

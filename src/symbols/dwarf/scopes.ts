@@ -126,8 +126,11 @@ export const readScopes = (
     if (around !== undefined && !ranges.some((range) => holdsOne(range, around))) return false;
     const entryPc = values.get(DW_AT.entryPc);
     // A constant is relative to the lowest address of the entity (2.18).
-    const entry =
-      entryPc?.kind === 'constant' ? first.start + entryPc.value : (units.address(entryPc, unit) ?? first.start);
+    const entryPoint = entryPc?.kind === 'constant' ? first.start + entryPc.value : units.address(entryPc, unit);
+    // gcc also says one outside of the ranges, where none of the function's variables is known.
+    const isInside =
+      entryPoint !== undefined && ranges.some(({ start, end }) => entryPoint >= start && entryPoint < end);
+    const entry = isInside ? entryPoint : first.start;
     scopes.push({ kind, die, origin, ranges, entry, depth });
     return true;
   });
