@@ -35,14 +35,12 @@ export async function indexFolder(dist: string, { progress = reportProgress }: L
   return cacheFolder;
 }
 
-/** Starts an adapter, of the superuser unless told; resolves when it listens. It serves one session after another. */
+/** Starts an adapter; resolves when it listens. It serves one session after another. `node`: the words in front of its program. */
 export async function startAdapter(
   lab: Lab,
   port: number,
-  { uid, ...options }: Pick<StartOptions, 'outputLimit'> & { readonly uid?: number | undefined } = {},
+  { node = 'node', ...options }: Pick<StartOptions, 'outputLimit'> & { readonly node?: string } = {},
 ): Promise<LabProcess> {
-  const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`;
-  const node = uid === undefined ? 'node' : `node --import 'data:text/javascript,${become}'`;
   const adapter = lab.start(`exec ${node} /job/dist/adapter.js --listen 0.0.0.0:${port}`, {
     env: { XDG_CACHE_HOME: '/job/cache' },
     ...options,

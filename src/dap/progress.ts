@@ -1,4 +1,4 @@
-import type { Client } from './context.ts';
+import type { Client, RequestContext } from './context.ts';
 
 /** Ids are of this process: sessions that follow one another may have one client. */
 let reports = 0;
@@ -57,5 +57,16 @@ export class ProgressReport {
   /** What the client shows by that id is to end; one that is over is none. */
   static cancel(client: Client, id: string): void {
     shown.get(client)?.get(id)?.cancel();
+  }
+}
+
+/** Has the client show what this request does, if it takes its time; the user may cancel it. */
+export async function whileShown<T>(context: RequestContext, title: string, action: () => Promise<T>): Promise<T> {
+  const report = new ProgressReport(context.client, title, () => context.abandon());
+  report.showIfSlow();
+  try {
+    return await action();
+  } finally {
+    report.end();
   }
 }

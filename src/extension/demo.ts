@@ -31,7 +31,10 @@ export class Demo {
   constructor(workbench: Workbench, program: Pick<LabProgram, 'plan' | 'prepare' | 'run'>, folder: string) {
     this.#workbench = workbench;
     this.#program = program;
-    this.#lab = new WindowLab(program, () => this.slot.clear());
+    this.#lab = new WindowLab(program, (why) => {
+      this.slot.clear();
+      if (why !== undefined) void workbench.fail('The lab has ended; F5 boots it again.', why);
+    });
     this.#folder = folder;
   }
 
@@ -61,8 +64,8 @@ export class Demo {
   /** Shows what there is to see, when the window is the demo's for the first time. `state`: the workspace's. */
   async welcome(state: Pick<Memento, 'get' | 'update'>): Promise<void> {
     if (!this.#workbench.folders().includes(this.#folder) || state.get(welcomed)) return;
-    await state.update(welcomed, true);
     await this.#workbench.showPreview(join(this.#folder, tourFile));
+    await state.update(welcomed, true);
   }
 
   /** A configuration with `"lab": true`, for the adapter in the lab: boots that first. Undefined when the user, or the
@@ -74,14 +77,15 @@ export class Demo {
       ? await boot(() => undefined, new AbortController().signal)
       : await this.#attempt(boot, 'KVM Debug: starting the lab');
     if (ready === undefined) return undefined;
+    const sources = await sourceMapOf(ready, folder);
     if (!take(ready.port)) {
-      await this.#workbench.fail('The lab has a session already: end it first.', '');
+      await this.#workbench.fail('The lab has a session already: stop it, then press F5 again.', '');
       return undefined;
     }
     return {
       ...ready.configuration,
       ...configuration,
-      sourceMap: { ...(await sourceMapOf(ready, folder)), ...configuration.sourceMap },
+      sourceMap: { ...sources, ...configuration.sourceMap },
       // A terminal here cannot be joined to a guest there.
       console: 'internalConsole',
       debugServer: ready.port,
@@ -144,7 +148,8 @@ export function announcement({ fetched, cache }: LabPlan): { readonly message: s
 /** Where VS Code finds the lab's sources: by their link in the workspace folder, if they are open there. */
 async function sourceMapOf({ sources, sourcePaths }: PreparedLab, folder: string | undefined) {
   const link = folder === undefined ? undefined : join(folder, sourcesLink);
-  const isLinked = link !== undefined && (await realpath(link).catch(() => '')) === (await realpath(sources));
+  const isLinked =
+    link !== undefined && (await realpath(link).catch(() => '')) === (await realpath(sources).catch(() => sources));
   const root = isLinked ? link : sources;
   return Object.fromEntries(Object.entries(sourcePaths).map(([compiled, path]) => [compiled, join(root, path)]));
 }

@@ -3,6 +3,7 @@ import * as vscode from 'vscode';
 import { configurationProvider, dynamicConfigurationProvider } from './configuration.ts';
 import { pickedConfiguration } from './configurations.ts';
 import { Demo } from './demo.ts';
+import { tourFile } from './demoFolder.ts';
 import { folderPath } from './folderPath.ts';
 import { GuestCommands } from './guestCommands.ts';
 import { GuestStatusItem } from './guestStatus.ts';
@@ -50,7 +51,9 @@ export function activate(context: vscode.ExtensionContext): void {
     new GuestStatusItem(),
     new GuestCommands(reports).register(),
   );
-  void demo.welcome(context.workspaceState);
+  demo.welcome(context.workspaceState).catch((error: unknown) => {
+    void vscode.window.showErrorMessage(`${tourFile} could not be shown: ${error}`);
+  });
 }
 
 /** The pid of the VMM the user picks, as the text that `${command:kvm.pickVmm}` is replaced by; undefined cancels. VS Code

@@ -41,7 +41,9 @@ export class GuestCommands {
     try {
       await action(session, context);
     } catch (error) {
-      void vscode.window.showErrorMessage(error instanceof Error ? error.message : String(error));
+      const message = error instanceof Error ? error.message : String(error);
+      // DAP: what a request says that the user has cancelled.
+      if (message !== 'cancelled') void vscode.window.showErrorMessage(message);
     }
   }
 
@@ -69,8 +71,9 @@ export class GuestCommands {
   }
 
   async #showKernelLog(session: vscode.DebugSession): Promise<void> {
-    const { text } = await session.customRequest('kvm/kernelLog');
-    await this.reports.show(`${session.name.replaceAll('/', ' ')}.dmesg`, text);
+    const { text, omitted } = await session.customRequest('kvm/kernelLog');
+    const lack = omitted === undefined ? '' : `(${omitted} older records are left out)\n`;
+    await this.reports.show(`${session.name.replaceAll('/', ' ')}.dmesg`, `${lack}${text}`);
   }
 
   async #chooseAction(): Promise<void> {

@@ -24,17 +24,19 @@ export const imageOf = (architecture: Architecture): string => traits[architectu
 /** Guests of others cannot be debugged in this version. */
 const debugged: readonly Architecture[] = ['arm64'];
 
-export const isDebugged = ({ architecture }: Pick<KernelBuild, 'architecture'>): boolean =>
-  architecture === undefined || debugged.includes(architecture);
+export const isDebugged = ({ architecture, machine }: Pick<KernelBuild, 'architecture' | 'machine'>): boolean =>
+  architecture === undefined ? machine === undefined : debugged.includes(architecture);
 
 /** Of a build that is not debugged. */
-export const whyNotDebugged = ({ image, vmlinux, architecture }: KernelBuild): string =>
-  `${image ?? vmlinux} is a kernel for ${architecture}; this version debugs ${debugged.join(' and ')} guests only`;
+export const whyNotDebugged = ({ image, vmlinux, architecture, machine }: KernelBuild): string =>
+  `${image ?? vmlinux} is a kernel for ${architecture ?? `another machine (ELF e_machine ${machine})`}; this version debugs ${debugged.join(' and ')} guests only`;
 
 /** A folder in which a kernel was built. Paths are absolute. */
 export interface KernelBuild {
   readonly folder: string;
   readonly architecture: Architecture | undefined;
+  /** e_machine of the vmlinux, if it is an ELF file. */
+  readonly machine: number | undefined;
   readonly vmlinux: string | undefined;
   readonly image: string | undefined;
   /** Whether `.config` asks for debug information; undefined when there is no `.config` to tell. */
@@ -99,13 +101,14 @@ async function examineBuild(folder: string): Promise<KernelBuild | undefined> {
   const machine = vmlinuxTime === undefined ? undefined : elfMachine(await beginning(vmlinux, 20));
   // An image of another architecture may be left from an earlier build: the vmlinux is what the symbols are of.
   const architecture =
-    architectures.find((name) => traits[name].machine === machine) ??
-    architectures.find((name) => options !== undefined && isOn(options, traits[name].option)) ??
-    images[0];
+    machine === undefined
+      ? (architectures.find((name) => options !== undefined && isOn(options, traits[name].option)) ?? images[0])
+      : architectures.find((name) => traits[name].machine === machine);
   const image = images.find((name) => name === architecture);
   return {
     folder,
     architecture,
+    machine,
     vmlinux: vmlinuxTime === undefined ? undefined : vmlinux,
     image: image && join(folder, imageOf(image)),
     // Every choice of debug information but "none" sets it, since there is a choice (Linux 5.18) as before.

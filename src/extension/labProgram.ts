@@ -11,8 +11,8 @@ export type Step = (text: string) => void;
 
 export interface RunningLab {
   readonly ready: LabReady;
-  /** Resolves when it is gone. */
-  readonly ended: Promise<void>;
+  /** Resolves when it is gone, with what it said of why; empty when nothing. */
+  readonly ended: Promise<string>;
   stop(): void;
 }
 
@@ -53,7 +53,10 @@ export class LabProgram {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       complaint = (complaint + text).slice(-4000);
     });
-    const ended = new Promise<void>((resolve) => child.once('close', () => resolve()).once('error', () => resolve()));
+    let failure: string | undefined;
+    const ended = new Promise<string>((resolve) => {
+      child.once('close', () => resolve(failure ?? complaint)).once('error', ({ message }) => resolve(message));
+    });
     let abort = (): void => undefined;
     const told = new Promise<Final>((resolve, reject) => {
       abort = () => {
@@ -70,8 +73,10 @@ export class LabProgram {
           stop();
           reject(new LabError(`The lab said what is not understood.\n${line.slice(0, 1000)}`));
         } else if (message.is === 'step') step(message.text);
-        else if (message.is === 'failed') reject(new LabError(message.message));
-        else resolve(message);
+        else if (message.is === 'failed') {
+          failure = message.message;
+          reject(new LabError(message.message));
+        } else resolve(message);
       });
     }).finally(() => signal?.removeEventListener('abort', abort));
     return { told, ended, stop };

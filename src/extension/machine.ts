@@ -196,6 +196,9 @@ const text = (path: string): Promise<string | undefined> => readFile(path, 'utf8
 
 const marks = { good: '✅', limited: '⚠️', bad: '❌' } as const;
 
+/** A text that may hold names of files, as Markdown. */
+const literal = (plain: string): string => plain.replaceAll(/[\\*[\]<>]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])/g, '\\$&');
+
 /** The checks as a Markdown document. */
 export function machineReport(checks: readonly Check[]): string {
   const count = (verdict: Check['verdict']): number => checks.filter((check) => check.verdict === verdict).length;
@@ -206,8 +209,8 @@ export function machineReport(checks: readonly Check[]): string {
         ? 'Guests can be debugged here, with limits.'
         : 'Guests can be debugged here.';
   const lines = checks.map(({ subject, verdict, finding, remedy }) => {
-    const more = remedy === undefined ? '' : `\n  - ${remedy}`;
-    return `- ${marks[verdict]} **${subject}**: ${finding}${more}`;
+    const more = remedy === undefined ? '' : `\n  - ${literal(remedy)}`;
+    return `- ${marks[verdict]} **${subject}**: ${literal(finding)}${more}`;
   });
   return `# This machine\n\n${summary}\n\n${lines.join('\n')}\n`;
 }

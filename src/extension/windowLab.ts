@@ -7,9 +7,11 @@ export class WindowLab {
   /** Booting or running. */
   #lab: Promise<RunningLab> | undefined;
   #isReady = false;
-  readonly #onGone: () => void;
+  #isStopped = false;
+  readonly #onGone: (why: string | undefined) => void;
 
-  constructor(program: Pick<LabProgram, 'run'>, onGone: () => void = () => undefined) {
+  /** `onGone` is told why a lab that ran has ended, unless it was stopped here. */
+  constructor(program: Pick<LabProgram, 'run'>, onGone: (why: string | undefined) => void = () => undefined) {
     this.#program = program;
     this.#onGone = onGone;
   }
@@ -27,10 +29,10 @@ export class WindowLab {
   }
 
   async #boot(step: Step, signal: AbortSignal): Promise<RunningLab> {
-    const gone = (): void => {
+    const gone = (why?: string): void => {
       this.#lab = undefined;
       this.#isReady = false;
-      this.#onGone();
+      this.#onGone(this.#isStopped ? undefined : why);
     };
     try {
       const lab = await this.#program.run(step, signal);
@@ -44,6 +46,7 @@ export class WindowLab {
   }
 
   dispose(): void {
+    this.#isStopped = true;
     this.#lab?.then(
       (lab) => lab.stop(),
       () => undefined,

@@ -58,7 +58,7 @@ describe('the demo', () => {
   /** A lab that boots at once, or fails, or is cancelled; `end` ends the one that runs. */
   function lab({ plan = nothingToFetch, failure }: { plan?: LabPlan; failure?: string } = {}) {
     const did: string[] = [];
-    let end = (): void => undefined;
+    let end = (_why: string): void => undefined;
     const work = (what: string, step: Step, signal: AbortSignal): void => {
       did.push(what);
       step(`step of ${what}`);
@@ -68,7 +68,7 @@ describe('the demo', () => {
     const prepared = { sources, sourcePaths: { init: 'init', '/build/net/core': 'net/core' }, configuration: fields };
     return {
       did,
-      end: () => end(),
+      end: (why = '') => end(why),
       plan: async () => plan,
       async prepare(step: Step, signal: AbortSignal) {
         work('prepare', step, signal);
@@ -76,7 +76,7 @@ describe('the demo', () => {
       },
       async run(step: Step, signal: AbortSignal): Promise<RunningLab> {
         work('run', step, signal);
-        const ended = new Promise<void>((resolve) => {
+        const ended = new Promise<string>((resolve) => {
           end = resolve;
         });
         return { ready: { is: 'ready', port: 4711, ...prepared }, ended, stop: () => did.push('stop') };
@@ -194,13 +194,18 @@ describe('the demo', () => {
       assert.equal((await demo.session(undefined, configuration))?.debugServer, 4711);
       assert.deepEqual(program.did, ['run']);
       assert.equal(workbench.progressed[0], 'KVM Debug: starting the lab');
-      program.end();
+      program.end('the debug adapter in the lab has ended');
       await new Promise(setImmediate);
+      const told = [['The lab has ended; F5 boots it again.', 'the debug adapter in the lab has ended']];
+      assert.deepEqual(workbench.failures, told);
       await demo.session(undefined, configuration);
       assert.deepEqual(program.did, ['run', 'run']);
       demo.dispose();
       await new Promise(setImmediate);
       assert.deepEqual(program.did, ['run', 'run', 'stop']);
+      program.end('stopped');
+      await new Promise(setImmediate);
+      assert.deepEqual(workbench.failures, told);
     });
 
     it('gives the lab to one session at a time, and says so to others', async () => {
@@ -209,7 +214,7 @@ describe('the demo', () => {
       const demo = new Demo(workbench, program, folder());
       const session = () => demo.session(undefined, configuration);
       const refusals = () => workbench.failures.splice(0).map(([sentence]) => sentence);
-      const refusal = 'The lab has a session already: end it first.';
+      const refusal = 'The lab has a session already: stop it, then press F5 again.';
       // While it boots; three, as only one may be let through.
       const [first, ...others] = await Promise.all([session(), session(), session()]);
       assert.equal(first?.debugServer, 4711);

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { findKernelTree, imageBeside, symbolsOf } from '../../src/extension/kernelTree.ts';
+import { findKernelTree, imageBeside, isDebugged, symbolsOf, whyNotDebugged } from '../../src/extension/kernelTree.ts';
 import { KernelFolder } from './kernelFolder.ts';
 
 describe('what a folder holds of a kernel', () => {
@@ -14,7 +14,7 @@ describe('what a folder holds of a kernel', () => {
   afterEach(() => folder.remove());
 
   const builds = async () =>
-    (await findKernelTree(folder.path)).builds.map(({ folder: place, time, vmlinux, image, ...rest }) => ({
+    (await findKernelTree(folder.path)).builds.map(({ folder: place, time, vmlinux, image, machine, ...rest }) => ({
       place: relative(folder.path, place) || '.',
       files: [vmlinux, image].map((path) => path && relative(place, path)),
       ...rest,
@@ -49,6 +49,15 @@ describe('what a folder holds of a kernel', () => {
     assert.deepEqual(await builds(), [
       { place: '.', architecture: 'x86_64', files: ['vmlinux', 'arch/x86/boot/bzImage'], debugInfo: false },
     ]);
+  });
+
+  it('takes the kernel of another machine for none that is debugged', async () => {
+    folder.vmlinux('vmlinux', 243 /* EM_RISCV */);
+    folder.write('.config', 'CONFIG_RISCV=y\n');
+    const [build] = (await findKernelTree(folder.path)).builds;
+    assert.ok(build);
+    assert.equal(isDebugged(build), false);
+    assert.match(whyNotDebugged(build), /vmlinux is a kernel for another machine \(ELF e_machine 243\)/);
   });
 
   it('builds one level down: complete ones first, then the folder itself, then the newest', async () => {

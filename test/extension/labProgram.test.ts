@@ -65,6 +65,21 @@ test('a failure is told as the lab says it; a lab that just dies says what it co
   await assert.rejects(dying.plan(), (error) => error instanceof LabError && /out of memory/.test(error.message));
 });
 
+test('a lab that ends says why it did', async () => {
+  const ready = `tell({ is: 'ready', port: 1 });`;
+  const step = () => undefined;
+  const running = await program(`${ready} tell({ is: 'failed', message: 'QEMU has died' }); process.exit(1);`).run(
+    step,
+    new AbortController().signal,
+  );
+  assert.equal(await running.ended, 'QEMU has died');
+  const silent = await program(`${ready} console.error('Killed'); process.exit(1);`).run(
+    step,
+    new AbortController().signal,
+  );
+  assert.match(await silent.ended, /Killed/);
+});
+
 test('what is no message, and a program that cannot be started, are failures of the lab', async () => {
   for (const line of ['npm notice', '7', 'null', '{}']) {
     const babbling = program(`console.log(${JSON.stringify(line)});`);

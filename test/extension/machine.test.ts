@@ -52,6 +52,11 @@ test('a machine that offers everything', async () => {
   );
 });
 
+test('names of files are not taken for Markdown', () => {
+  const check = { subject: 'Symbols', verdict: 'good', finding: '/src/__old__/a*b*/my_kernel' } as const;
+  assert.match(machineReport([check]), /: \/src\/\\_\\_old\\_\\_\/a\\\*b\\\*\/my_kernel\n/);
+});
+
 test('what is missing has a remedy', async () => {
   const checks = await checkMachine(machine({ 'proc/sys/kernel/yama/ptrace_scope': '1\n' }, 'x64', []));
   assert.deepEqual(verdicts(checks), {

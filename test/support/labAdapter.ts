@@ -29,7 +29,7 @@ export interface AdapterProcess {
 
 export interface AdapterInLab extends AdapterProcess {
   readonly lab: Lab;
-  /** Starts another adapter beside this one; one at a time. */
+  /** Starts another adapter beside this one, for the superuser unless told; one at a time. */
   another(options?: { readonly uid?: number | undefined }): Promise<AdapterProcess>;
   close(): Promise<void>;
 }
@@ -37,9 +37,11 @@ export interface AdapterInLab extends AdapterProcess {
 async function listen(
   lab: Lab,
   port: number,
-  options: { readonly uid?: number | undefined } = {},
+  { uid }: { readonly uid?: number | undefined } = {},
 ): Promise<AdapterProcess> {
-  const adapter = await startAdapter(lab, port, options);
+  const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`;
+  const node = uid === undefined ? 'node' : `node --import 'data:text/javascript,${become}'`;
+  const adapter = await startAdapter(lab, port, { node });
   return {
     port: lab.port(port),
     connect: () => DapClient.connect(lab.port(port), '127.0.0.1', answerTimeoutMs),

@@ -65,8 +65,8 @@ test("the guest's console is a terminal of VS Code's, which can be typed at", { 
       await page.locator('.terminal-wrapper.active .xterm').click();
       await page.keyboard.type('root');
       await page.keyboard.press('Enter');
-      printed.write('root\r\n# ');
-      await page.locator('.terminal-wrapper.active .xterm-rows', { hasText: '#' }).waitFor();
+      printed.write('root\r\nguest:~# ');
+      await page.locator('.terminal-wrapper.active .xterm-rows', { hasText: 'guest:~#' }).waitFor();
       await picture(page, 'console');
       let text = '';
       for await (const piece of typed) {

@@ -316,6 +316,7 @@ describe('VS Code and the lab', { skip }, () => {
       ['no-permission', 1000, /Not allowed to .*CAP_SYS_PTRACE/],
     ] as const) {
       const other = await adapter.another({ uid });
+      context.after(() => other.kill());
       const configuration = { request: 'attach', pid, symbols: '/lab/vmlinux' };
       await session(adapter, async (user) => {
         if (uid === undefined) await user.begin('attach', { type: 'kvm', ...configuration });

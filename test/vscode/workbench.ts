@@ -131,17 +131,21 @@ export class Workbench {
     await this.page.locator(`.quick-input-list .monaco-list-row[aria-label^="${title}"]`).first().click();
   }
 
-  /** Adds an expression to the Watch view. */
   /** Opens a scope of the Variables view. */
   async openScope(name: string): Promise<void> {
     const row = this.page.locator('.debug-variables .monaco-list-row', { hasText: new RegExp(`^${name}$`) }).first();
+    const open = this.page.locator('.debug-variables .monaco-list-row[aria-expanded="true"]', {
+      hasText: new RegExp(`^${name}$`),
+    });
     // A click that meets rows on their way to another place opens nothing, or another.
-    for (let attempt = 0; attempt < 20 && (await row.getAttribute('aria-expanded')) !== 'true'; attempt++) {
+    for (let attempt = 0; attempt < 5 && (await row.getAttribute('aria-expanded')) !== 'true'; attempt++) {
       await row.click();
-      await this.page.waitForTimeout(500);
+      await open.waitFor({ timeout: 5000 }).catch(() => undefined);
     }
+    await open.waitFor();
   }
 
+  /** Adds an expression to the Watch view. */
   async watch(expression: string): Promise<void> {
     await this.command('Run and Debug: Focus on Watch View');
     const header = this.page.locator('.pane-header[aria-label^="Watch"]');

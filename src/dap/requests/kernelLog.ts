@@ -1,6 +1,8 @@
 import { MemoryFault, messageOf, TargetError, UserError } from '../../base/errors.ts';
+import type { VirtualMemory } from '../../base/memory.ts';
 import { KernelLog, type LogRecord, logText } from '../../linux/kernelLog.ts';
 import { debuggerOf, type Handler, stopped } from '../context.ts';
+import { whileShown } from '../progress.ts';
 
 export const kernelLog: Handler = async (_args, context) => {
   const current = stopped(context);
@@ -12,7 +14,14 @@ export const kernelLog: Handler = async (_args, context) => {
       `${symbols.source.path} does not describe a log that can be read: that takes debug information of Linux 5.10 or later.`,
     );
   }
-  const { records, omitted } = await log.read(symbols.bias, current.memory(current.focus)).catch(explain);
+  const memory = current.memory(current.focus);
+  const read: VirtualMemory['read'] = (address, length) => {
+    if (context.signal.aborted) throw new UserError('cancelled');
+    return memory.read(address, length);
+  };
+  const { records, omitted } = await whileShown(context, "Reading the kernel's log", () =>
+    log.read(symbols.bias, { ...memory, read }).catch(explain),
+  );
   return { records: records.map(recordBody), text: logText(records), ...(omitted === 0 ? {} : { omitted }) };
 };
 

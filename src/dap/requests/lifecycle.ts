@@ -3,7 +3,7 @@ import { parseAttach, parseLaunch } from '../arguments.ts';
 import { capabilities } from '../capabilities.ts';
 import { debuggerOf, type Handler, type RequestContext } from '../context.ts';
 import { Guest } from '../guest.ts';
-import { ProgressReport } from '../progress.ts';
+import { ProgressReport, whileShown } from '../progress.ts';
 
 export const initialize: Handler = (args, { client }) => {
   client.features.linesStartAt1 = args.boolean('linesStartAt1', true);
@@ -30,17 +30,6 @@ export const attach: Handler = async (args, context) => {
     begin(await Guest.attach(configuration, context.client, context.services, context.signal), context),
   );
 };
-
-/** Has the client show what this request does, if it takes its time; the user may cancel it. */
-async function whileShown<T>(context: RequestContext, title: string, action: () => Promise<T>): Promise<T> {
-  const report = new ProgressReport(context.client, title, () => context.abandon());
-  report.showIfSlow();
-  try {
-    return await action();
-  } finally {
-    report.end();
-  }
-}
 
 function requireNoGuest({ guest }: RequestContext): void {
   if (guest) throw new UserError('This session has a guest already; disconnect first.');
