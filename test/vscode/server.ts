@@ -20,6 +20,8 @@ export const SETTINGS = {
   'extensions.ignoreRecommendations': true,
   'chat.disableAIFeatures': true,
   'debug.openDebug': 'openOnSessionStart',
+  // Its item tells when VS Code has got to that part of its debugger that comes last: see Workbench.
+  'debug.showInStatusBar': 'always',
   'editor.minimap.enabled': false,
   'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'editor.fontFamily': 'DejaVu Sans Mono',

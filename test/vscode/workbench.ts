@@ -97,6 +97,9 @@ export class Workbench {
 
   /** The breakpoint hint under the pointer shows that debuggers are registered: before that a click, and F5, are swallowed. */
   async #hoverUntilHint(x: number, y: number): Promise<void> {
+    // In a window that is some seconds old VS Code does not know yet who provides texts that have no file, and shows an error
+    // (vs/workbench/contrib/debug/browser/debug.contribution.ts: DebugContentProvider, LifecyclePhase.Eventually).
+    await this.page.locator('#status\\.debug').waitFor();
     const hint = this.page.locator('.codicon-debug-hint');
     for (let attempt = 0; (await hint.count()) === 0; attempt++) {
       if (attempt === 60) throw new Error('VS Code offers no breakpoints in this file');
@@ -125,8 +128,13 @@ export class Workbench {
 
   /** Runs a command of the palette. */
   async command(title: string): Promise<void> {
-    await this.page.keyboard.press('F1');
-    await this.page.locator('.quick-input-widget input').fill(`>${title}`);
+    const input = this.page.locator('.quick-input-widget input');
+    // A key is lost while VS Code gives the focus to something else, as it does at a stop.
+    for (let attempt = 0; attempt < 5 && !(await input.isVisible()); attempt++) {
+      await this.page.keyboard.press('F1');
+      await input.waitFor({ timeout: 5000 }).catch(() => undefined);
+    }
+    await input.fill(`>${title}`);
     // The label goes on with the key binding.
     await this.page.locator(`.quick-input-list .monaco-list-row[aria-label^="${title}"]`).first().click();
   }
