@@ -85,7 +85,7 @@ const suites: readonly Suite[] = [
   nodeTest('kernels', inFolder('kernels'), 20 * minutes, true),
   { ...nodeTest('remote', inFolder('remote'), 10 * minutes, true), needsBuild: true },
   { ...nodeTest('lab', inFolder('lab'), 60 * minutes, true), needsBuild: true },
-  { ...nodeTest('vscode', inFolder('vscode'), 10 * minutes, true), needsBuild: true, mayBeSkipped: true },
+  { ...nodeTest('vscode', inFolder('vscode'), 20 * minutes, true), needsBuild: true, mayBeSkipped: true },
 ];
 
 function selected(names: readonly string[]): readonly Suite[] {
