@@ -39,7 +39,7 @@ export async function extensionRows(): Promise<readonly Row[]> {
     for (let start = 0; start <= starts; start++) {
       console.log(`start ${start} of ${starts}`);
       const server = join(scratch, `server-${start}`);
-      const workbench = await Workbench.open(installed, vsix, workspace, server);
+      const workbench = await Workbench.open(installed, [vsix], workspace, server);
       try {
         await activateBoth(workbench);
         const activations = await startupPerformance(workbench);

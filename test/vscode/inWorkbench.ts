@@ -32,7 +32,7 @@ try {
 export const skip = reason;
 const vsix = installed && (await makeVsix(process.arch === 'arm64' ? 'linux-arm64' : 'linux-x64', scratch));
 
-/** Runs `body` in a VS Code with the VSIX installed and a workspace of `files` and launch.json. */
+/** Runs `body` in a VS Code with the VSIX installed, and `others`, and a workspace of `files` and launch.json. */
 export async function inWorkbench(
   name: string,
   configuration: object,
@@ -40,6 +40,7 @@ export async function inWorkbench(
   files: Readonly<Record<string, string>> = {
     'main.c': 'void setup(void);\n\nvoid start_kernel(void)\n{\n\tsetup();\n}\n',
   },
+  others: readonly string[] = [],
 ): Promise<void> {
   assert.ok(installed && vsix);
   const workspace = join(scratch, name, 'workspace');
@@ -50,7 +51,7 @@ export async function inWorkbench(
   mkdirSync(join(workspace, '.vscode'), { recursive: true });
   const launch = { version: '0.2.0', configurations: [{ type: 'kvm', name: 'Guest kernel', ...configuration }] };
   writeFileSync(join(workspace, '.vscode/launch.json'), JSON.stringify(launch));
-  const workbench = await Workbench.open(installed, vsix, workspace, join(scratch, name, 'server'));
+  const workbench = await Workbench.open(installed, [vsix, ...others], workspace, join(scratch, name, 'server'));
   try {
     await body(workbench, workspace);
   } catch (error) {

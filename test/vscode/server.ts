@@ -36,8 +36,8 @@ const BROWSER_OPTIONS = [
 ];
 
 export interface ServerOptions {
-  /** An extension to install. */
-  readonly vsix?: string;
+  /** Extensions to install. */
+  readonly vsix?: readonly string[];
   /** More arguments of the server. */
   readonly arguments?: readonly string[];
   /** More of the environment; the extension host has it too. */
@@ -64,9 +64,8 @@ export class Server {
       mkdirSync(join(data, place), { recursive: true });
       writeFileSync(join(data, place, 'settings.json'), JSON.stringify(SETTINGS));
     }
-    if (options.vsix !== undefined) {
-      await command([installed.node, main, ...common, '--install-extension', options.vsix, '--force']);
-    }
+    const installs = (options.vsix ?? []).flatMap((file) => ['--install-extension', file]);
+    if (installs.length > 0) await command([installed.node, main, ...common, ...installs, '--force']);
     const listen = ['--host', '127.0.0.1', '--port', '0', '--without-connection-token', '--telemetry-level', 'off'];
     // In a group of its own, which ends it: the extension host can outlive the server.
     const server = spawn(installed.node, [main, ...common, ...listen, ...(options.arguments ?? [])], {

@@ -32,8 +32,13 @@ export class Workbench {
     });
   }
 
-  /** Opens `workspace` in a fresh VS Code whose state is in `scratch`. */
-  static async open(installed: Installation, vsix: string, workspace: string, scratch: string): Promise<Workbench> {
+  /** Opens `workspace` in a fresh VS Code with these extensions, whose state is in `scratch`. */
+  static async open(
+    installed: Installation,
+    vsix: readonly string[],
+    workspace: string,
+    scratch: string,
+  ): Promise<Workbench> {
     const server = await Server.start(installed, scratch, { vsix });
     try {
       const browser = await openBrowser(installed);
