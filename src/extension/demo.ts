@@ -77,7 +77,7 @@ export class Demo {
       ? await boot(() => undefined, new AbortController().signal)
       : await this.#attempt(boot, 'KVM Debug: starting the lab');
     if (ready === undefined) return undefined;
-    const sources = await sourceMapOf(ready, folder);
+    const sourceMap = await sourceMapOf(ready, folder);
     if (!take(ready.port)) {
       await this.#workbench.fail('The lab has a session already: stop it, then press F5 again.', '');
       return undefined;
@@ -85,7 +85,7 @@ export class Demo {
     return {
       ...ready.configuration,
       ...configuration,
-      sourceMap: { ...sources, ...configuration.sourceMap },
+      sourceMap: { ...sourceMap, ...configuration.sourceMap },
       // A terminal here cannot be joined to a guest there.
       console: 'internalConsole',
       debugServer: ready.port,

@@ -120,7 +120,7 @@ async function examineBuild(folder: string): Promise<KernelBuild | undefined> {
 const isOn = (config: string, option: string): boolean => new RegExp(`^${option}=y$`, 'm').test(config);
 
 /** e_machine of a little-endian ELF file. */
-const elfMachine = (header: Buffer | undefined): number | undefined =>
+export const elfMachine = (header: Buffer | undefined): number | undefined =>
   header !== undefined && header.length >= 20 && header.readUInt32BE(0) === 0x7f454c46
     ? header.readUInt16LE(18)
     : undefined;

@@ -1,6 +1,7 @@
 // The kernel that a project with a Makefile builds when it is no Linux: an ELF program for no operating system.
 import { basename, dirname, extname, join } from 'node:path';
 import { beginning, entriesOf, modified } from './files.ts';
+import { elfMachine } from './kernelTree.ts';
 
 export interface OwnKernel {
   /** The ELF file, which has the symbols. Absolute path. */
@@ -43,9 +44,10 @@ async function imageBeside(program: string): Promise<string | undefined> {
 /** ELF gABI, chapters 4 and 5: a little-endian 64-bit program for AArch64 that asks for no dynamic linker, as those for
  *  Linux do. */
 function isBareProgram(header: Buffer): boolean {
-  if (header.length < 64 || header.readUInt32BE(0) !== 0x7f454c46 || header.readUInt16BE(4) !== 0x0201) return false;
-  const [type, machine] = [header.readUInt16LE(16), header.readUInt16LE(18)];
-  if ((type !== 2 /* ET_EXEC */ && type !== 3) /* ET_DYN */ || machine !== 183 /* EM_AARCH64 */) return false;
+  if (elfMachine(header) !== 183 /* EM_AARCH64 */) return false;
+  if (header.length < 64 || header.readUInt16BE(4) !== 0x0201) return false;
+  const type = header.readUInt16LE(16);
+  if (type !== 2 /* ET_EXEC */ && type !== 3 /* ET_DYN */) return false;
   const table = header.readBigUInt64LE(32); // e_phoff
   const [size, count] = [header.readUInt16LE(54), header.readUInt16LE(56)];
   for (let index = 0; index < count; index++) {

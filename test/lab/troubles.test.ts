@@ -113,6 +113,7 @@ describe('troubles', () => {
     const { vm, pid } = await runGuest(adapter, vmm, 8, context);
     const configuration = { type: 'kvm', pid, symbols: '/lab/vmlinux' };
     const second = await adapter.another();
+    context.after(() => second.kill());
     await session(adapter, async (user) => {
       await user.begin('attach', { ...configuration, stopOnEntry: true });
       await user.stopped();
@@ -133,6 +134,7 @@ describe('troubles', () => {
   test('a user who may not trace the VM, or open /dev/kvm, is told what helps', async (context) => {
     const { vm, pid } = await runGuest(adapter, vmm, 8, context);
     const stranger = await adapter.another({ uid: 1000 });
+    context.after(() => stranger.kill());
     await session(stranger, async (user) => {
       const attach = user.begin('attach', { type: 'kvm', pid, symbols: '/lab/vmlinux' });
       await assert.rejects(attach, /Not allowed to .*: .*CAP_SYS_PTRACE/);

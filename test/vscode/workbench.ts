@@ -102,7 +102,7 @@ export class Workbench {
 
   /** The breakpoint hint under the pointer shows that debuggers are registered: before that a click, and F5, are swallowed. */
   async #hoverUntilHint(x: number, y: number): Promise<void> {
-    // In a window that is some seconds old VS Code does not know yet who provides texts that have no file, and shows an error
+    // Until a window is some seconds old VS Code does not know who provides texts that have no file, and shows an error
     // (vs/workbench/contrib/debug/browser/debug.contribution.ts: DebugContentProvider, LifecyclePhase.Eventually).
     await this.page.locator('#status\\.debug').waitFor();
     const hint = this.page.locator('.codicon-debug-hint');

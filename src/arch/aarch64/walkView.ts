@@ -24,11 +24,11 @@ export const walkRegisters: readonly string[] = [
 /** TargetError when a register is missing that translation cannot be told without, and at an exception level whose regime is
  *  not known here. Errors of `read` other than MemoryFault pass through. */
 export async function pageWalk(values: RegisterValues, read: ReadPhysical, address: Gva): Promise<PageWalk> {
-  const level = values.get('pstate') ?? 0n;
-  const owner = translationRegime(level, values.get('hcr_el2') ?? 0n);
+  const pstate = values.get('pstate') ?? 0n;
+  const owner = translationRegime(pstate, values.get('hcr_el2') ?? 0n);
   if (owner === undefined) {
     throw new TargetError(
-      `The tables of EL${exceptionLevel(level)} cannot be walked unless it has a host kernel (HCR_EL2.E2H).`,
+      `The tables of EL${exceptionLevel(pstate)} cannot be walked unless it has a host kernel (HCR_EL2.E2H).`,
     );
   }
   for (const name of controls.map((control) => `${control}_${owner}`)) {
