@@ -44,7 +44,7 @@ test('the demo: opened by its command, booted by F5, stopped at the first instru
     await tour.getByRole('link', { name: 'linux/init/main.c' }).click();
     await page.locator('.tab.active', { hasText: 'main.c' }).waitFor();
     await workbench.clickGutter(line);
-    await page.keyboard.press('F5');
+    await workbench.proceed('F5');
     await frame('start_kernel').waitFor(patience);
     await page.locator('.codicon-debug-stackframe').first().waitFor();
     await picture(page, 'demo-breakpoint');
@@ -54,7 +54,7 @@ test('the demo: opened by its command, booted by F5, stopped at the first instru
     await frame('start_kernel').click();
     await page.locator('.tab.active', { hasText: 'main.c' }).waitFor(patience);
     // A file of the kernel that nobody has opened is found in the demo's folder.
-    await page.keyboard.press('F11');
+    await workbench.proceed('F11');
     await page.locator('.tab.active', { hasText: 'cpu.c' }).waitFor(patience);
     await picture(page, 'demo-step');
     await page.keyboard.press('Shift+F5');

@@ -52,7 +52,7 @@ describe('VS Code and the lab', { skip }, () => {
       await stopped(page, 'Stopped on entry');
       await variable(page, /^x0\b/).waitFor();
       await picture(page, 'entry');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await frame(page, 'start_kernel').waitFor(patience);
       await page.locator('.codicon-debug-stackframe').first().waitFor();
       await variable(page, /^command_line\b/).waitFor();
@@ -91,10 +91,10 @@ describe('VS Code and the lab', { skip }, () => {
       await variable(page, /^x2.*0x1234$/).waitFor();
       await (await workbench.evaluate('$x2')).filter({ hasText: /4660|0x1234/ }).waitFor();
 
-      await page.keyboard.press('F10');
+      await workbench.proceed('F10');
       await stopped(page, 'Step completed');
       await picture(page, 'step');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
       await page.keyboard.press('Shift+F5');
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
@@ -120,11 +120,11 @@ describe('VS Code and the lab', { skip }, () => {
       const next = rows.filter({ hasText: `0x${(pc + 4n).toString(16)}` });
       await next.click({ position: { x: 8, y: 8 } });
       await next.locator('.codicon-debug-breakpoint').waitFor();
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await stopped(page, /Paused on instruction breakpoint/i);
       await picture(page, 'instruction-breakpoint');
       // The view has the focus: one instruction.
-      await page.keyboard.press('F10');
+      await workbench.proceed('F10');
       await stopped(page, 'Step completed');
       await frame(page, 'primary_entry').waitFor();
       await page.keyboard.press('Shift+F5');
@@ -158,7 +158,7 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.openScope('General');
       await variable(page, /^x0\b/).waitFor(patience);
       await picture(page, 'paused');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await page.locator('.debug-toolbar .codicon-debug-pause').waitFor(patience);
       await page.locator('.debug-toolbar .codicon-debug-disconnect').click();
       await page.locator('.debug-toolbar').waitFor({ state: 'hidden', ...patience });
@@ -188,10 +188,10 @@ describe('VS Code and the lab', { skip }, () => {
       await workbench.breakWhen(conditional, 'Expression', 'init_task.pid == 0', 'Hardware');
       await workbench.breakWhen(logged, 'Log Message', 'here runs {init_task.comm}');
       await workbench.breakWhen(counted, 'Hit Count', '3');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await stopped(page, /Paused on function breakpoint/i);
       await picture(page, 'function-breakpoint');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await badge(page, conditional).waitFor(patience);
       await picture(page, 'condition');
 
@@ -202,18 +202,18 @@ describe('VS Code and the lab', { skip }, () => {
       await variable(page, /^early_boot_irqs_disabled\b/).click({ button: 'right' });
       await workbench.chooseFromMenu('Break on Value Change');
       await workbench.breakpointRow('early_boot_irqs_disabled');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await stopped(page, /Paused on data/i);
       await page.locator('.repl', { hasText: 'here runs "swapper' }).waitFor();
       await picture(page, 'data-breakpoint');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await badge(page, counted).waitFor(patience);
       await (await workbench.evaluate('initcall_level_names')).filter({ hasText: /^\{/ }).waitFor();
       await picture(page, 'hit-count');
 
       await workbench.command('Remove All Breakpoints');
       await (await workbench.breakpointRow('kprobe')).locator('.monaco-checkbox').click();
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await stopped(page, /Paused on kprobe/i);
       await picture(page, 'exception');
       await page.keyboard.press('Shift+F5');
@@ -294,9 +294,9 @@ describe('VS Code and the lab', { skip }, () => {
       await page.locator('.codicon-debug-breakpoint-unverified').first().hover();
       await page.locator('.monaco-hover', { hasText: 'There are no symbols' }).first().waitFor();
       await picture(page, 'unverified');
-      await page.keyboard.press('F10');
+      await workbench.proceed('F10');
       await stopped(page, 'Step completed');
-      await page.keyboard.press('F5');
+      await workbench.proceed('F5');
       await page.locator('.repl', { hasText: 'GUEST-TICK 1' }).waitFor(patience);
       await page.keyboard.press('F6');
       await frame(page, '0x').waitFor(patience);

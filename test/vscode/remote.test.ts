@@ -34,7 +34,7 @@ test('a stub is attached to, its guest stopped in start_kernel, stepped, and lef
         await workbench.breakAtFunction('start_kernel');
         await page.keyboard.press('F5');
         await page.getByText('Stopped on entry').first().waitFor(patience);
-        await page.keyboard.press('F5');
+        await workbench.proceed('F5');
         await page.locator('.debug-call-stack .monaco-list-row', { hasText: 'start_kernel' }).first().waitFor(patience);
         await page.getByText('Paused on function breakpoint').first().waitFor(patience);
         await page
@@ -60,7 +60,7 @@ test('a stub is attached to, its guest stopped in start_kernel, stepped, and lef
           .last()
           .waitFor();
 
-        await page.keyboard.press('F10');
+        await workbench.proceed('F10');
         await page.getByText('Step completed').first().waitFor(patience);
         await workbench.command('Remove All Breakpoints');
         await page.locator('.debug-toolbar .codicon-debug-disconnect').click();

@@ -131,6 +131,14 @@ export class Workbench {
     await this.page.locator('.monaco-editor .line-numbers.active-line-number', { hasText: `${line}` }).waitFor();
   }
 
+  /** Presses a key that lets a stopped guest go on: F5, F10, F11. Precondition: the Call Stack view shows the stop.
+   *  VS Code shows it before it heeds such a key (debugSession.ts, handleStop: the state changes when the whole stack is
+   *  there), and one that is too early is lost. The toolbar follows the state, and sooner than that view does. */
+  async proceed(key: 'F5' | 'F10' | 'F11'): Promise<void> {
+    await this.page.locator('.debug-toolbar .codicon-debug-continue').waitFor();
+    await this.page.keyboard.press(key);
+  }
+
   /** Runs a command of the palette. */
   async command(title: string): Promise<void> {
     const input = this.page.locator('.quick-input-widget input');
