@@ -15,6 +15,7 @@ const programs = [
   'debugExceptions',
   'ownExceptions',
   'linux',
+  'deaths',
   'linuxChecksum',
   'smp',
   'faults',
@@ -101,7 +102,7 @@ const plans: readonly Plan[] = [
   // What is wrong with a machine is no different on another CPU.
   {
     cpu: 'cortex-a72',
-    programs: ['bare', 'checksum', 'debugExceptions', 'ownExceptions', 'linux', 'linuxChecksum', 'smp'],
+    programs: ['bare', 'checksum', 'debugExceptions', 'ownExceptions', 'linux', 'deaths', 'linuxChecksum', 'smp'],
     env: {},
   },
   // Atomics, PAN, pointer authentication and branch targets.

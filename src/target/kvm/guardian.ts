@@ -28,9 +28,6 @@ const noTrap: ExitTrap = {
   beforeResume() {},
 };
 
-/** Nobody else undoes it: a vCPU may take its time to come to KVM_RUN, on a host that is short of it. */
-const patienceMs = 120_000;
-
 type Of<Kind extends Undo['undo']> = Extract<Undo, { undo: Kind }>;
 
 class Recovery {
@@ -70,8 +67,9 @@ class Recovery {
         );
       this.#group.add(thread);
     }
-    await this.#group.gather(records.length, patienceMs);
-    const [first] = this.#group.threads;
+    await this.#group.holdAnywhere();
+    for (const thread of this.#group.threads) thread.restoreMask();
+    const first = this.#group.threads.find((thread) => thread.isAtRun) ?? this.#group.threads[0];
     if (first && mailbox) {
       this.#disarm(first, restored);
       for (const undo of this.#of('step')) this.#unmask(first, undo);

@@ -25,6 +25,7 @@ export interface MailboxRecord {
 
 export const mailboxFor = (record: MailboxRecord, index: number): Mailbox => ({
   code: record.address,
+  codeSize,
   block: Hva(record.address + BigInt(codeSize + index * block.size)),
 });
 
@@ -75,10 +76,10 @@ export function installMailbox(
     checkedCall(first, 'mmap', Syscall.mmap, 0n, BigInt(size), PROT.READ | PROT.WRITE, MAP_PRIVATE_ANONYMOUS, -1n, 0n),
   );
   announce({ address, size, sigaction: '' });
+  for (const [index, thread] of threads.entries()) thread.mailbox = mailboxFor({ address, size, sigaction: '' }, index);
   // Written first, made executable after: the kernel then cleans the page for instruction fetch.
   writeProcess(first.pid, address, stubCode);
   checkedCall(first, 'mprotect', Syscall.mprotect, address, BigInt(codeSize), PROT.READ | PROT.EXEC);
-  for (const [index, thread] of threads.entries()) thread.mailbox = mailboxFor({ address, size, sigaction: '' }, index);
   const old = exchangeSigaction(first, encodeSigaction(address + orphanHandler));
   const record = { address, size, sigaction: Buffer.from(old).toString('hex') };
   announce(record);

@@ -14,6 +14,7 @@ export const syncInstructionCache = -1n;
 export const mergeBits = -2n;
 
 /** Bytes from the start of the code. */
+export const stubSvc = 0x24n;
 export const stubEnd = 0xb8n;
 export const orphanHandler = 0xbcn;
 

@@ -1,5 +1,5 @@
 // All vCPU threads of one VMM together: let some run, and get every one back to its parking place.
-import { UserError } from '../../base/errors.ts';
+import { SessionError, UserError } from '../../base/errors.ts';
 import type { ExitStatus, Vcpu } from '../target.ts';
 import type { ExitTrap } from './exitTrap.ts';
 import type { WaitStatus } from './ffi.ts';
@@ -30,6 +30,8 @@ export const exitStatus = (status: WaitStatus): ExitStatus => ({
 
 /** A vCPU thread comes to KVM_RUN within microseconds, unless its VMM holds it back. */
 const patienceMs = 15_000;
+/** Who lets the VMM go has nothing better to do: a host may be short of CPUs. */
+const lastPatienceMs = 120_000;
 const notRunning =
   'A vCPU of the VM does not run: it is paused, or was not started yet. Let it run in its VMM (QEMU: "cont"), and attach again.';
 
@@ -38,6 +40,8 @@ export class VcpuGroup {
   readonly #threads = new Map<number, VcpuThread>();
   #interruptRequested = false;
   #running = false;
+  /** Threads are held where they stop, not only at KVM_RUN. */
+  #holdsAnywhere = false;
   #exit: ExitStatus | undefined;
   #announceExit: (status: ExitStatus) => void = () => {};
   /** Resolves when the VMM ended, whoever ended it and whatever was going on. */
@@ -97,21 +101,34 @@ export class VcpuGroup {
   }
 
   /** Parks the vCPU threads after they were seized: `count` of them, found among all that were added; the others are let
-   *  go. UserError when one does not come to KVM_RUN in `patience` ms: the VM is paused, then. */
-  async gather(count: number, patience = patienceMs): Promise<void> {
+   *  go. UserError when one does not come to KVM_RUN: the VM is paused, then. */
+  async gather(count: number): Promise<void> {
+    await this.#stopWithin(patienceMs, count, () => new UserError(notRunning));
+    const others = this.threads.filter(({ state }) => state !== 'parked').map(({ tid }) => tid);
+    for (const tid of others) this.#threads.delete(tid);
+    this.tracer.release(...others);
+  }
+
+  /** Holds every thread, after all were seized, wherever it is in its VMM's own code: one that waits there for what never
+   *  comes makes system calls for us all the same. SessionError when one does not stop. */
+  async holdAnywhere(): Promise<void> {
+    this.#holdsAnywhere = true;
+    const running = (): string => `${this.threads.filter(({ state }) => state === 'running').map(({ tid }) => tid)}`;
+    const failure = (): Error => new SessionError(`vCPU threads of the VMM do not stop: ${running()}`);
+    await this.#stopWithin(lastPatienceMs, this.#threads.size, failure);
+  }
+
+  async #stopWithin(patience: number, count: number, failure: () => Error): Promise<void> {
     this.#running = true;
     this.#interruptAll();
     const found = (): number => this.threads.filter((thread) => thread.state === 'parked').length;
-    const impatient = setTimeout(() => this.tracer.fail(new UserError(notRunning)), patience);
+    const impatient = setTimeout(() => this.tracer.fail(failure()), patience);
     try {
       while (found() < count && this.#isUnderWay()) await this.#advance(() => true);
     } finally {
       clearTimeout(impatient);
       this.#running = false;
     }
-    const others = this.threads.filter(({ state }) => state !== 'parked').map(({ tid }) => tid);
-    for (const tid of others) this.#threads.delete(tid);
-    this.tracer.release(...others);
   }
 
   /** Gives up on threads that are in any state: parked ones are let go now, the others when they stop next. */
@@ -247,6 +264,10 @@ export class VcpuGroup {
         if (signal !== undefined) thread.unpark();
         thread.proceed(this.trap.request, signal);
       }
+      return false;
+    }
+    if (this.#holdsAnywhere && !thread.isInMailbox) {
+      thread.hold(signal);
       return false;
     }
     // In the VMM's own code: it goes on until it enters KVM_RUN, where it can be parked.

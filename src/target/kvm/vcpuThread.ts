@@ -3,6 +3,7 @@
 // A held thread is *parked*: its registers are rewound to the `svc` of its KVM_RUN, so that letting it go at any moment,
 // our death included, makes it execute KVM_RUN again as if nothing had been. On arm64 the first argument of a system
 // call is lost once it returned (there is no orig_x0 in user_pt_regs), so the descriptor must be known to park.
+// The guardian also takes a thread that does not come to KVM_RUN, where it stands: it goes on from there.
 import { Hva } from '../../base/address.ts';
 import { SessionError } from '../../base/errors.ts';
 import { Batch, block } from './batch.ts';
@@ -10,13 +11,14 @@ import { NativeBuffer, PtraceEvent, ptrace, readProcess, signalThread, type Wait
 import type { Journal } from './journal.ts';
 import { Errno, ExitReason, Kvm, KvmRun, Syscall } from './kvmAbi.ts';
 import { kvmRunMappings, vcpuOf } from './procfs.ts';
-import { stubEnd } from './stub.ts';
+import { stubEnd, stubSvc } from './stub.ts';
 import { ThreadRegisters } from './threadRegisters.ts';
 import type { Tracer } from './tracer.ts';
 
 const SIGTRAP = 5;
 const SIGTRAP_BIT = 1n << BigInt(SIGTRAP - 1);
-const allButSigtrap = BigInt.asUintN(64, ~SIGTRAP_BIT);
+/** As the kernel gives it back: SIGKILL and SIGSTOP cannot be blocked (signal(7)). */
+const allButSigtrap = BigInt.asUintN(64, ~(SIGTRAP_BIT | (1n << 8n) | (1n << 18n)));
 const syscallStop = SIGTRAP | 0x80; // PTRACE_O_TRACESYSGOOD
 /** include/uapi/asm-generic/siginfo.h: a perf event of ours, or the leftover of a step of ours. */
 const trapCodes = { TRAP_TRACE: 2, TRAP_PERF: 6 } as const;
@@ -46,6 +48,8 @@ const syscallInfo = new NativeBuffer(88);
 export interface Mailbox {
   /** Start of the injected code. */
   readonly code: Hva;
+  /** Bytes. */
+  readonly codeSize: number;
   /** This thread's block (batch.ts). */
   readonly block: Hva;
 }
@@ -127,8 +131,12 @@ export class VcpuThread {
 
   /** Reads the registers of the stopped thread and says where it stands. */
   locate(): RunFrame {
+    this.#registers.read(this.tid);
+    return this.#frame();
+  }
+
+  #frame(): RunFrame {
     const registers = this.#registers;
-    registers.read(this.tid);
     if (registers.x(8) !== Syscall.ioctl || registers.x(1) !== Kvm.RUN) return 'elsewhere';
     if (this.#svc === undefined) this.#svc = this.#findSvc(registers);
     if (this.#svc === undefined) return 'elsewhere';
@@ -190,6 +198,25 @@ export class VcpuThread {
     registers.write(this.tid);
     if (signal !== undefined) this.#held.push(signal);
     this.state = 'parked';
+  }
+
+  /** Keeps the thread where it stands. Precondition: it was just located, not in a system-call stop, in which x7 lies, nor in
+   *  the injected code, whose block the next batch is written to. */
+  hold(signal?: number): void {
+    if (signal !== undefined) this.#held.push(signal);
+    this.state = 'parked';
+  }
+
+  /** Whether the thread stands in the injected code. Precondition: it was just located. */
+  get isInMailbox(): boolean {
+    if (!this.mailbox) return false;
+    const offset = this.#registers.pc - this.mailbox.code;
+    return offset >= 0n && offset < BigInt(this.mailbox.codeSize);
+  }
+
+  /** Whether a held thread stands before its KVM_RUN. */
+  get isAtRun(): boolean {
+    return this.state === 'parked' && this.#frame() === 'parked';
   }
 
   /** Makes a parked thread return -EINTR from KVM_RUN, as a signal would: kvmtool reads exit_reason even then. */
@@ -255,7 +282,7 @@ export class VcpuThread {
 
   #deliverHeld(): void {
     if (this.#held.length === 0) return;
-    this.unpark();
+    if (this.isAtRun) this.unpark();
     for (const signal of this.#held.splice(0)) signalThread(this.pid, this.tid, signal);
   }
 
@@ -295,6 +322,18 @@ export class VcpuThread {
     ptrace('SETSIGMASK', this.tid, 8, signalMask.address);
   }
 
+  get #savedMask(): Hva | undefined {
+    return this.mailbox && Hva(this.mailbox.block + BigInt(block.signalMask));
+  }
+
+  /** Gives the thread back the signals that were kept from it while it worked for a tracer that died. Precondition: it is held,
+   *  and nothing was injected since. */
+  restoreMask(): void {
+    const saved = this.#savedMask;
+    if (saved === undefined || this.signalMask !== allButSigtrap) return;
+    this.signalMask = new DataView(readProcess(this.pid, saved, 8).buffer).getBigUint64(0, true);
+  }
+
   #parked(): ThreadRegisters {
     if (this.state !== 'parked') {
       throw new Error(`vCPU thread ${this.tid} is ${this.state}, not parked`);
@@ -326,15 +365,20 @@ export class VcpuThread {
     batch.complete(readProcess(this.pid, start, length));
   }
 
-  /** One system call by the `svc` the thread is parked at: for what must happen before there is injected code, and after. */
+  /** One system call by the `svc` the thread is parked at: for what must happen before there is injected code, and after.
+   *  By that of the injected code where the thread is not at its KVM_RUN. */
   rawCall(number: bigint, ...args: readonly bigint[]): bigint {
     const parked = this.#parked();
+    const mask = this.signalMask;
+    const saved = this.#savedMask;
+    if (saved !== undefined) writeProcess(this.pid, saved, new Uint8Array(new BigUint64Array([mask]).buffer));
     const registers = borrowed;
     registers.copyFrom(parked);
     registers.setX(8, number);
     for (let index = 0; index < 6; index++) registers.setX(index, args[index] ?? 0n);
+    if (!this.isAtRun && this.mailbox) registers.pc = this.mailbox.code + stubSvc;
     const after = registers.pc + 4n;
-    return this.#borrow(registers, this.signalMask, 'SINGLESTEP', (now) => now.pc === after).result;
+    return this.#borrow(registers, mask, 'SINGLESTEP', (now) => now.pc === after).result;
   }
 
   /** Runs the thread on other registers until `arrived`, then puts its own back. A pending stop can win over the wanted

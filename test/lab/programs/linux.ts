@@ -1,37 +1,9 @@
 /** Linux guests under the target: launched and attached to, on both VMMs. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { guestCommand } from '../../../lab/vmm.ts';
-import { Gva } from '../../../src/base/address.ts';
 import type { StopEvent, Target } from '../../../src/target/target.ts';
-import { afterwards, check, within } from './report.ts';
-import {
-  attach,
-  imprint,
-  launchLinux,
-  missing,
-  processes,
-  type RunningVm,
-  startLinux,
-  Transcript,
-  until,
-  type Vmm,
-  vmms,
-} from './vms.ts';
-
-/** Addresses of the kernel's symbols, from its vmlinux. */
-const symbols = new Map<string, Gva>(
-  Object.entries(JSON.parse(process.env.SYMBOLS ?? '{}') as Record<string, string>).map(([name, address]) => [
-    name,
-    Gva(BigInt(address)),
-  ]),
-);
-const symbol = (name: string): Gva => {
-  const address = symbols.get(name);
-  if (address === undefined) throw new Error(`no symbol ${name}`);
-  return address;
-};
+import { hot, spinning, symbol } from './linuxGuest.ts';
+import { check, within } from './report.ts';
+import { attach, imprint, launchLinux, missing, processes, until, vmms } from './vms.ts';
 
 /** The events of one kind; fails when there are others. */
 function only<Kind extends StopEvent['kind']>(
@@ -89,15 +61,6 @@ async function runs(): Promise<void> {
   }
 }
 
-/** A guest in user space, whose vCPUs loop over system calls and which prints a tick each second. */
-async function spinning(vmm: Vmm, ticks = 0): Promise<RunningVm> {
-  const vm = await startLinux(vmm, `nowatchdog guest.do=spin guest.ticks=${ticks}`, { cpus: 2 });
-  await vm.output.waitFor(/GUEST-TICK 1/);
-  return vm;
-}
-
-const hot = 'el0t_64_sync_handler';
-
 /** Stops at the hot function until each vCPU was there. */
 async function hitOnBoth(target: Target): Promise<void> {
   const seen = new Set<number>();
@@ -137,7 +100,7 @@ async function attaches(): Promise<void> {
       await check(
         `${vmm}: attach (${exitTrap}), pause, breakpoints, steps, detach`,
         async () => {
-          const vm = await spinning(vmm, 6);
+          const vm = await spinning(vmm, { ticks: 6 });
           const before = imprint(vm.pid);
           const target = await attach(vm.pid, exitTrap);
           assert.ok(target.capabilities.facts.get('exit trap')?.startsWith(exitTrap));
@@ -156,7 +119,7 @@ async function attaches(): Promise<void> {
           await target.detach();
           await target.detach();
           assert.deepEqual(imprint(vm.pid), before);
-          await until('the guardian is gone', () => processes(/guardian\.mjs/).length === 0, guardianTimeout);
+          await until('the guardian is gone', () => processes(/guardian\.mjs/).length === 0);
           await vm.output.ticks();
           assert.deepEqual(await within(30_000, 'the end of the VM', vm.ended), { code: 0, signal: undefined });
           assert.doesNotMatch(vm.output.text, /KVM exit|KVM_EXIT|PC: |Unexpected|BUG|Oops/);
@@ -166,84 +129,6 @@ async function attaches(): Promise<void> {
       );
     }
   }
-}
-
-/** Longer than the guardian waits for a vCPU. */
-const guardianTimeout = 150_000;
-
-interface Victim {
-  readonly child: ChildProcess;
-  readonly output: Transcript;
-}
-
-function victim(what: string, ...args: readonly string[]): Victim {
-  const child = spawn(process.execPath, ['/job/victim.mjs', what, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  afterwards(() => child.kill('SIGKILL'));
-  if (!child.stdout) throw new Error('no pipe');
-  return { child, output: new Transcript(child.stdout) };
-}
-
-async function kill({ child }: Victim): Promise<void> {
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
-}
-
-/** A symbol that is as good as never reached in the guests here. */
-const cold = '__arm64_sys_ptrace';
-
-async function deaths(): Promise<void> {
-  for (const vmm of vmms) {
-    await check(
-      `${vmm}: the debugger is killed stopped, stepping, running, and the VM never knows`,
-      async () => {
-        const vm = await spinning(vmm);
-        const before = imprint(vm.pid);
-        const first = await attach(vm.pid);
-        const text = await first.memory(0).read(symbol(hot), 4096);
-        await first.detach();
-        const scenes: readonly (readonly [string, ...string[]])[] = [
-          ['stopped', hot, hot],
-          ['stepping', cold, cold],
-          ['quiet', cold, cold],
-          ['running', hot, cold],
-        ];
-        for (const [what, ...names] of scenes) {
-          if (vmm === 'qemu' && what === 'quiet') continue; // much the same as running
-          const debuggerToDie = victim(what, `${vm.pid}`, ...names.map((name) => `${symbol(name)}`));
-          await debuggerToDie.output.waitFor(/READY/);
-          await kill(debuggerToDie);
-          await until(`${what}: the guardian is gone`, () => processes(/guardian\.mjs/).length === 0, guardianTimeout);
-          assert.deepEqual(imprint(vm.pid), before, what);
-          await vm.output.ticks();
-          const next = await attach(vm.pid);
-          assert.deepEqual(await next.memory(0).read(symbol(hot), 4096), text, what);
-          await next.detach();
-          assert.deepEqual(imprint(vm.pid), before, what);
-        }
-        assert.doesNotMatch(vm.output.text, /KVM exit|KVM_EXIT|PC: |Unexpected|BUG|Oops/);
-      },
-      { skip: missing(vmm), timeout: 600_000 },
-    );
-  }
-  await check(
-    'a launched VM ends with the debugger that is killed',
-    async () => {
-      const { pid, debuggerToDie } = await launchedVictim();
-      await kill(debuggerToDie);
-      await until('the VMM is gone', () => processes(/^\S*lkvm run/).length === 0, 5000);
-      assert.deepEqual(processes(/guardian\.mjs/), [], pid);
-    },
-    { skip: missing('kvmtool') },
-  );
-}
-
-async function launchedVictim(): Promise<{ pid: string; debuggerToDie: Victim }> {
-  const debuggerToDie = victim('quiet', guestCommand('kvmtool', 'guest.do=idle'));
-  await debuggerToDie.output.waitFor(/READY/);
-  const [line = ''] = processes(/^\S*lkvm run/);
-  assert.notEqual(line, '', 'the VMM runs');
-  return { pid: line.split(' ')[0] ?? '', debuggerToDie };
 }
 
 async function many(): Promise<void> {
@@ -268,6 +153,5 @@ async function many(): Promise<void> {
 
 await runs();
 await attaches();
-await deaths();
 await many();
 process.exit(0);

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { Gva } from '../../../src/base/address.ts';
 import type { StopEvent, Target } from '../../../src/target/target.ts';
+import { spinning, symbol } from './linuxGuest.ts';
 import { check } from './report.ts';
-import { attach, missing, startLinux, type Vmm, vmms } from './vms.ts';
+import { attach, missing, type Vmm, vmms } from './vms.ts';
 
-const symbols = JSON.parse(process.env.SYMBOLS ?? '{}') as Record<string, string>;
 /** Once in each round of /bin/spin (guest.ts), which counts them in x19. Its argument is where the registers of the
  *  program are kept (arch/arm64 asm/ptrace.h, struct pt_regs: regs first). */
-const systemCall = Gva(BigInt(symbols.__arm64_sys_getppid ?? assert.fail('no symbol')));
+const systemCall = symbol('__arm64_sys_getppid');
 
 /** What the tasks of the vCPUs have counted, by `current` (SP_EL0). */
 class Passages {
@@ -40,8 +40,7 @@ class Passages {
 }
 
 async function simultaneousHits(vmm: Vmm, cpus: number, rounds: number): Promise<void> {
-  const vm = await startLinux(vmm, 'nowatchdog guest.do=spin', { cpus });
-  await vm.output.waitFor(/GUEST-TICK 1/, { timeout: 120_000 });
+  const vm = await spinning(vmm, { cpus });
   const target = await attach(vm.pid);
   assert.equal(target.vcpus.length, cpus);
   const passages = new Passages(target);

@@ -4,6 +4,8 @@
 
 import { guestWords } from '../../../lab/vmm.ts';
 import { Gva } from '../../../src/base/address.ts';
+import { ThreadRegisters } from '../../../src/target/kvm/threadRegisters.ts';
+import { VcpuThread } from '../../../src/target/kvm/vcpuThread.ts';
 import type { Target } from '../../../src/target/target.ts';
 import { connector } from './vms.ts';
 
@@ -37,7 +39,23 @@ for (const [index, address] of addresses.entries()) {
 }
 // Something to stay alive for while the target is stopped.
 setInterval(() => {}, 1000);
+const die = (): boolean => process.kill(process.pid, 'SIGKILL');
 const ready = (): void => void process.stdout.write('READY\n');
+
+/** Dies at the next step, when its vCPU was just let go to execute one instruction. */
+function dieArmed(): void {
+  const { resume } = VcpuThread.prototype;
+  VcpuThread.prototype.resume = function (request) {
+    resume.call(this, request);
+    die();
+  };
+}
+
+/** Dies when it would next give a thread the registers to work for it with. */
+function dieInjecting(): void {
+  ThreadRegisters.prototype.write = die;
+}
+
 switch (what) {
   case 'stopped':
     if (addresses.length > 0) await target.resume();
@@ -53,8 +71,13 @@ switch (what) {
     await target.resume();
     break;
   case 'stepping':
+    process.on('SIGUSR2', dieArmed);
     for (let steps = 0; ; steps++) {
       await target.step(0);
       if (steps === 20) ready();
     }
+  case 'injecting':
+    ready();
+    dieInjecting();
+    await target.step(0);
 }

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { type GuestOptions, guestCommand, guestWords } from '../../../lab/vmm.ts';
 import type { ExitTrapChoice, GuestConsole } from '../../../src/target/connection.ts';
 import { createConnector } from '../../../src/target/kvm/connector.ts';
@@ -97,6 +97,9 @@ export const launchLinux = (
 /** A VMM that nobody debugs yet. */
 export interface RunningVm {
   readonly output: Transcript;
+  /** Its standard input, which it can write to as well, as to a terminal. kvmtool prints its registers there at each debug exit
+   *  that it sees (kvm_cpu__show_registers), and waits when nobody reads. */
+  readonly input: Duplex;
   readonly ended: Promise<ExitStatus>;
   readonly pid: number;
 }
@@ -112,13 +115,13 @@ const shellStatus = (status: number): ExitStatus =>
 
 // The VMM is not this process's own child: libuv waits for its children by itself, and would take the stops of one's
 // first thread from the tracer. It says its pid on descriptor 3. One pipe for both outputs, and a standard input that
-// stays open: kvmtool ends when it closes.
-const asGrandchild = `sh -c 'echo $$ >&3; exec "$@" 2>&1 3>&-' sh "$@"; exit $?`;
+// stays open, because kvmtool ends when it closes: descriptor 4, because node reads from none that is the first.
+const asGrandchild = `sh -c 'echo $$ >&3; exec "$@" 2>&1 <&4 3>&- 4>&-' sh "$@"; exit $?`;
 
 export async function start(argv: readonly [string, ...string[]], { user }: StartOptions = {}): Promise<RunningVm> {
   const as = user === undefined ? {} : { uid: user, gid: user, env: { ...process.env, HOME: '/tmp' } };
   const child = spawn('/bin/sh', ['-c', asGrandchild, 'sh', ...argv], {
-    stdio: ['pipe', 'pipe', 'inherit', 'pipe'],
+    stdio: ['ignore', 'pipe', 'inherit', 'pipe', 'pipe'],
     detached: true, // a process group, to be ended together
     ...as,
   });
@@ -132,9 +135,9 @@ export async function start(argv: readonly [string, ...string[]], { user }: Star
     }
     await ended;
   });
-  const [, stdout, , pids] = child.stdio;
+  const [, stdout, , pids, input] = child.stdio;
   const [, pid] = await new Transcript(pids as Readable).waitFor(/(\d+)\n/);
-  return { pid: Number(pid), output: new Transcript(stdout as Readable), ended };
+  return { pid: Number(pid), output: new Transcript(stdout as Readable), input: input as Duplex, ended };
 }
 
 export const startLinux = (vmm: Vmm, parameters: string, options?: StartOptions): Promise<RunningVm> =>
@@ -147,6 +150,14 @@ export const attach = async (pid: number, exitTrap: ExitTrapChoice = 'auto'): Pr
   return target;
 };
 
+/** Part of what glibc makes for a thread that allocates memory (malloc/arena.c: HEAP_MAX_SIZE, in two mappings). */
+function isArena(mapping: string): boolean {
+  const match = /^(\w+)-(\w+) (rw-|---)p 0+ 00:00 0 *$/.exec(mapping);
+  if (!match) return false;
+  const [, start, end, permissions] = match;
+  return BigInt(`0x${permissions === '---' ? end : start}`) % 0x400_0000n === 0n;
+}
+
 /** What of a process a debugger could leave changed: signal masks and tracers of its threads, its mappings. */
 export function imprint(pid: number): readonly string[] {
   const threads = readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
@@ -155,8 +166,8 @@ export function imprint(pid: number): readonly string[] {
     return [`${tid}: ${kept.join(' ')}`];
   });
   const mappings = readFileSync(`/proc/${pid}/maps`, 'utf8').trim().split('\n');
-  // The permissions and the sizes count; the stack and the heap may grow.
-  return [...threads, ...mappings.filter((line) => !/\[(heap|stack)\]$/.test(line))];
+  // The permissions and the sizes count; the stack and the heap may grow, and threads may have heaps of their own.
+  return [...threads, ...mappings.filter((line) => !/\[(heap|stack)\]$/.test(line) && !isArena(line))];
 }
 
 /** Command lines of the processes that match. */
