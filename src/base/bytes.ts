@@ -35,8 +35,8 @@ export class Cursor {
     throw this.failure(what, at);
   }
 
-  /** Passes over `count` bytes and returns where they begin. */
-  skip(count: number): number {
+  /** Moves on by `count` bytes and returns where they begin. */
+  advance(count: number): number {
     const start = this.position;
     // Not `start + count > length`: a count of NaN has to fail as well.
     if (!(count >= 0 && start >= 0 && count <= this.bytes.length - start)) {
@@ -56,26 +56,26 @@ export class Cursor {
     return (this.u8() << 24) >> 24;
   }
   u16(): number {
-    return this.#view.getUint16(this.skip(2), true);
+    return this.#view.getUint16(this.advance(2), true);
   }
   i16(): number {
-    return this.#view.getInt16(this.skip(2), true);
+    return this.#view.getInt16(this.advance(2), true);
   }
   u24(): number {
     const low = this.u16();
     return low | (this.u8() << 16);
   }
   u32(): number {
-    return this.#view.getUint32(this.skip(4), true);
+    return this.#view.getUint32(this.advance(4), true);
   }
   i32(): number {
-    return this.#view.getInt32(this.skip(4), true);
+    return this.#view.getInt32(this.advance(4), true);
   }
   u64(): bigint {
-    return this.#view.getBigUint64(this.skip(8), true);
+    return this.#view.getBigUint64(this.advance(8), true);
   }
   i64(): bigint {
-    return this.#view.getBigInt64(this.skip(8), true);
+    return this.#view.getBigInt64(this.advance(8), true);
   }
 
   /** 64 bits that count or index something: anything beyond 2^53 cannot be and is malformed. */
@@ -189,7 +189,7 @@ export class Cursor {
 
   /** The next `count` bytes, not copied. */
   take(count: number): Uint8Array {
-    const start = this.skip(count);
+    const start = this.advance(count);
     return this.bytes.subarray(start, start + count);
   }
 }

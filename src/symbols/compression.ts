@@ -21,10 +21,10 @@ export const decompress = (raw: ByteSource, addressSize: 4 | 8): ByteSource => {
   const headerBytes = addressSize === 8 ? 24 : 12;
   const header = new Cursor(raw.read(0, Math.min(headerBytes, raw.size)), raw.name);
   const type = header.u32();
-  if (addressSize === 8) header.skip(4);
+  if (addressSize === 8) header.advance(4);
   const sizeAt = header.position;
   const size = addressSize === 8 ? header.u64AsNumber() : header.u32();
-  header.skip(addressSize);
+  header.advance(addressSize);
   switch (type) {
     case ELFCOMPRESS_ZLIB:
       return inflate(raw, headerBytes, size, header, sizeAt);

@@ -93,11 +93,11 @@ export const readElfHeaders = (file: PagedFile): ElfHeaders => {
   const { addressSize } = elfClass;
   const type = header.u16();
   const machine = header.u16();
-  header.skip(4); // e_version
+  header.advance(4); // e_version
   const entry = header.unsigned(addressSize);
   const segmentsAt = word(header, elfClass);
   const sectionsAt = word(header, elfClass);
-  header.skip(6); // e_flags, e_ehsize
+  header.advance(6); // e_flags, e_ehsize
   const segmentEntry = header.u16();
   const segmentCount = header.u16();
   const sectionEntry = header.u16();
@@ -159,7 +159,7 @@ const readSegments = (
     const flags = addressSize === 8 ? table.u32() : 0;
     const at = word(table, elfClass);
     const address = table.unsigned(addressSize);
-    table.skip(addressSize); // p_paddr
+    table.advance(addressSize); // p_paddr
     const fileSize = word(table, elfClass);
     const memorySize = word(table, elfClass);
     const executable = ((addressSize === 8 ? flags : table.u32()) & PF_X) !== 0;

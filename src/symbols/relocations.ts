@@ -282,7 +282,7 @@ export class RelocatedSection implements ByteSource {
     const places: number[] = [];
     while (!cursor.atEnd) {
       places.push(this.#place(cursor));
-      cursor.skip(this.#entryBytes - this.input.addressSize);
+      cursor.advance(this.#entryBytes - this.input.addressSize);
     }
     return places;
   }

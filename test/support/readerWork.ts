@@ -17,7 +17,7 @@ const count = (amount: number): void => {
   throw new TooMuchWork(`more than ${done - amount} operations`);
 };
 
-const methods = ['skip', 'u8', 'uleb', 'sleb', 'skipLeb', 'skipString', 'ulebBig', 'slebBig'] as const;
+const methods = ['advance', 'u8', 'uleb', 'sleb', 'skipLeb', 'skipString', 'ulebBig', 'slebBig'] as const;
 
 /** Bytes that cost as much as one call. */
 const bytesPerOperation = 64;

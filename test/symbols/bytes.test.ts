@@ -73,7 +73,7 @@ test('reads are little endian and say where they failed', () => {
   );
   for (const bad of [-1, Number.NaN, 3, Number.POSITIVE_INFINITY]) {
     bytes.position = 6;
-    assert.throws(() => bytes.skip(bad), FormatError);
+    assert.throws(() => bytes.advance(bad), FormatError);
   }
   bytes.position = 99;
   assert.throws(() => bytes.u8(), FormatError);

@@ -25,7 +25,7 @@ export const isLoadExclusive = (word: number): boolean => anyOf(word, loads);
 export const isStoreExclusive = (word: number): boolean => anyOf(word, stores);
 
 /** The sequence that begins with a load-exclusive at `start`, the address of `words[0]`. Undefined when there is none
- *  that runs straight to its store-exclusive: it is then stepped as any other code. */
+ *  that runs straight to its store-exclusive: it is then stepped like all other code. */
 export function exclusiveSequence(start: bigint, words: readonly number[]): Stretch | undefined {
   if (!isLoadExclusive(words[0] ?? 0)) return undefined;
   const targets = new Set<bigint>();

@@ -59,13 +59,13 @@ export class Abbreviation {
   }
 
   /** Passes over the attributes of a DIE. */
-  skip(cursor: Cursor): void {
+  advance(cursor: Cursor): void {
     if (this.size >= 0) {
-      cursor.skip(this.size);
+      cursor.advance(this.size);
       return;
     }
     for (const step of this.#skips) {
-      if (step > 0) cursor.skip(step);
+      if (step > 0) cursor.advance(step);
       else skipForm(cursor, -step, this.encoding);
     }
   }
@@ -144,7 +144,7 @@ interface Declaration {
 /** Passes over a declaration behind its code; returns where it ends. */
 const endOfDeclaration = (cursor: Cursor): number => {
   cursor.skipLeb(); // tag
-  cursor.skip(1); // DW_CHILDREN_no, DW_CHILDREN_yes
+  cursor.advance(1); // DW_CHILDREN_no, DW_CHILDREN_yes
   for (;;) {
     const name = cursor.uleb();
     const form = cursor.uleb();

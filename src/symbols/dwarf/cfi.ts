@@ -72,7 +72,7 @@ export class FrameSection {
     const cursor = this.#bodyOf(entry);
     const cie = this.#cieOf(entry);
     const range = this.#addresses(cursor, cie);
-    if (cie.hasAugmentationData) cursor.skip(cursor.uleb());
+    if (cie.hasAugmentationData) cursor.advance(cursor.uleb());
     return runCfaProgram(cie, cursor, range, address);
   }
 
@@ -192,7 +192,7 @@ export class FrameSection {
       for (const letter of augmentation.slice(1)) {
         if (letter === 'R') pointerEncoding = data.u8();
         else if (letter === 'S') signalFrame = true;
-        else if (letter === 'L') data.skip(1);
+        else if (letter === 'L') data.advance(1);
         else if (letter === 'P') this.#pointer(data, data.u8(), addressSize);
         // 'B': the return address is signed with key B; 'G': the frame is tagged (AADWARF64 4.4.4). Without data.
         else if (letter !== 'B' && letter !== 'G') break;

@@ -132,7 +132,7 @@ export class Dies {
         continue;
       }
       const attributes = cursor.position;
-      abbreviation.skip(cursor);
+      abbreviation.advance(cursor);
       if (!abbreviation.hasChildren) continue;
       if (abbreviation.siblingAt >= 0) {
         const behind = cursor.position;

@@ -85,7 +85,7 @@ export const fixedSize = (form: number, encoding: Encoding): number => {
 export const skipForm = (cursor: Cursor, form: number, encoding: Encoding): void => {
   const size = fixedSize(form, encoding);
   if (size >= 0) {
-    cursor.skip(size);
+    cursor.advance(size);
     return;
   }
   switch (form) {
@@ -102,17 +102,17 @@ export const skipForm = (cursor: Cursor, form: number, encoding: Encoding): void
       cursor.skipString();
       return;
     case DW_FORM.block1:
-      cursor.skip(cursor.u8());
+      cursor.advance(cursor.u8());
       return;
     case DW_FORM.block2:
-      cursor.skip(cursor.u16());
+      cursor.advance(cursor.u16());
       return;
     case DW_FORM.block4:
-      cursor.skip(cursor.u32());
+      cursor.advance(cursor.u32());
       return;
     case DW_FORM.block:
     case DW_FORM.exprloc:
-      cursor.skip(cursor.uleb());
+      cursor.advance(cursor.uleb());
       return;
     case DW_FORM.indirect:
       skipForm(cursor, readIndirect(cursor), encoding);

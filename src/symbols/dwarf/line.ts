@@ -60,7 +60,7 @@ export const readLineHeader = (sections: DwarfSections, offset: number): LineHea
   let addressSize = 8;
   if (version >= 5) {
     addressSize = cursor.u8();
-    cursor.skip(1); // segment_selector_size
+    cursor.advance(1); // segment_selector_size
   }
   const encoding = { version, offsetSize, addressSize };
   const headerLength = readOffset(cursor, encoding);

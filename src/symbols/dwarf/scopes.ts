@@ -98,11 +98,11 @@ export const readScopes = (
     const { tag } = abbreviation;
     const kind = tag === DW_TAG.subprogram ? 'function' : tag === DW_TAG.inlinedSubroutine ? 'inlined' : undefined;
     if (kind === undefined) {
-      abbreviation.skip(cursor);
+      abbreviation.advance(cursor);
       return !opaqueTags.has(tag);
     }
     if (!abbreviation.has(DW_AT.lowPc) && !abbreviation.has(DW_AT.ranges)) {
-      abbreviation.skip(cursor);
+      abbreviation.advance(cursor);
       return false;
     }
     if (wanted !== undefined && !wanted.has(die) && abbreviation.originAt >= 0) {
@@ -111,7 +111,7 @@ export const readScopes = (
       const origin = unit.offset + cursor.u32();
       cursor.position = at;
       if (!wanted.has(origin)) {
-        abbreviation.skip(cursor);
+        abbreviation.advance(cursor);
         return true;
       }
     }

@@ -96,15 +96,15 @@ export class Units {
       addressSize = cursor.u8();
       abbreviationsAt = readOffset(cursor, encoding);
       // 7.5.1.2: dwo_id; 7.5.1.3: type_signature and type_offset.
-      if (type === DW_UT.skeleton || type === DW_UT.splitCompile) cursor.skip(8);
-      if (type === DW_UT.type || type === DW_UT.splitType) cursor.skip(8 + offsetSize);
+      if (type === DW_UT.skeleton || type === DW_UT.splitCompile) cursor.advance(8);
+      if (type === DW_UT.type || type === DW_UT.splitType) cursor.advance(8 + offsetSize);
     } else {
       abbreviationsAt = readOffset(cursor, encoding);
       addressSize = cursor.u8();
       // DWARF 4, 7.5.1.2: the type units of .debug_types have type_signature and type_offset too.
       if (offset >= this.sections.typesAt) {
         type = DW_UT.type;
-        cursor.skip(8 + offsetSize);
+        cursor.advance(8 + offsetSize);
       }
     }
     if (![2, 4, 8].includes(addressSize)) cursor.fail(`addresses of ${addressSize} bytes are not supported`);

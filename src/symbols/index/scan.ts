@@ -140,7 +140,7 @@ class UnitWalk {
       const plan = this.scan.planOf(this.table, code, cursor, start);
       const { abbreviation, role } = plan;
       const attributes = cursor.position;
-      abbreviation.skip(cursor); // fails when the attributes are not all there
+      abbreviation.advance(cursor); // fails when the attributes are not all there
       if (role !== 'pass' && ignoredDepth < 0) {
         const behind = cursor.position;
         if (functionDepth < 0) this.#named(plan, attributes, cursor.base + start);
@@ -210,7 +210,7 @@ class UnitWalk {
     cursor.position = position;
     const plan = this.scan.planOf(this.table, cursor.uleb(), cursor, position);
     const at = cursor.position;
-    plan.abbreviation.skip(cursor);
+    plan.abbreviation.advance(cursor);
     const name = this.#name(plan, at);
     if (name !== undefined) return name;
     const origin = this.#value(plan, at, DW_AT.specification) ?? this.#value(plan, at, DW_AT.abstractOrigin);
@@ -225,7 +225,7 @@ class UnitWalk {
     const name = this.#name(plan, at);
     const identity = this.#identity(plan, at);
     cursor.position = at;
-    plan.abbreviation.skip(cursor);
+    plan.abbreviation.advance(cursor);
     let position = cursor.position;
     let first = true;
     for (;;) {
@@ -234,7 +234,7 @@ class UnitWalk {
       if (code === 0) return;
       const child = this.scan.planOf(this.table, code, cursor, position);
       const attributes = cursor.position;
-      child.abbreviation.skip(cursor);
+      child.abbreviation.advance(cursor);
       position = cursor.position;
       // A member function of a C++ or Rust enumeration may have children: what follows is not read.
       if (child.role !== 'enumerator') return;

@@ -42,7 +42,7 @@ setInterval(() => {}, 1000);
 const die = (): boolean => process.kill(process.pid, 'SIGKILL');
 const ready = (): void => void process.stdout.write('READY\n');
 
-/** Dies at the next step, when its vCPU was just let go to execute one instruction. */
+/** Dies when it next lets a vCPU go. */
 function dieArmed(): void {
   const { resume } = VcpuThread.prototype;
   VcpuThread.prototype.resume = function (request) {
